@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The version of the programs, written once. */
+#ifndef MEGALITH_VERSION_H
+#define MEGALITH_VERSION_H
+
+#ifndef MEGALITH_VERSION
+#define MEGALITH_VERSION "0.1.0"
+#endif
+
+#endif
