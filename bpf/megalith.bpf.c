@@ -68,7 +68,7 @@ static __always_inline enum act steer(struct pkt *pkt)
 	case PARSED_FRAGMENT:
 		return pkt_leave(pkt, MG_R_FRAGMENT);
 	case PARSED_OPTIONS:
-		return pkt_leave(pkt, MG_R_IP_OPTIONS);
+		return pkt_leave(pkt, MG_R_OPTIONS);
 	default:
 		return ACT_PASS;
 	}

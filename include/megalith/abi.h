@@ -183,7 +183,7 @@ struct mg_node_stats {
 	X(NO_HOP, "no_hop", "node's link-layer address not known: dropped") \
 	X(BAD_PACKET, "bad_packet", "header cut short or inconsistent: left to the kernel") \
 	X(FRAGMENT, "fragment", "IP fragment: left to the kernel") \
-	X(IP_OPTIONS, "ip_options", "IP options or extension headers: left to the kernel") \
+	X(OPTIONS, "ip_options", "IP options or extension headers: left to the kernel") \
 	X(REWRITE_FAILED, "rewrite_failed", "the kernel refused to change the packet: dropped") \
 	X(EXPIRED, "expired", "idle or closed connection removed by the sweep") \
 	X(EMBRYO_EXPIRED, "embryo_expired", "handshake that was never completed removed by the sweep")
