@@ -84,6 +84,15 @@ $(BUILD)/megalith.bpf.o: bpf/megalith.bpf.c $(wildcard bpf/*.h) $(wildcard inclu
 		-I/usr/include/$(shell uname -m)-linux-gnu -c $< -o $@
 	@command -v llvm-strip >/dev/null && llvm-strip -g $@ || true
 
+$(BUILD)/bench.bpf.o: tests/bench/bench.bpf.c $(BUILD)/megalith.bpf.o
+	$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Iinclude -Ibpf \
+		-I/usr/include/$(shell uname -m)-linux-gnu -c $< -o $@
+
+$(BUILD)/bench.skel.h: $(BUILD)/bench.bpf.o
+	$(BPFTOOL) gen skeleton $< name bench_bpf > $@
+
+$(BUILD)/obj/tests/bench_packets.o: $(BUILD)/bench.skel.h
+
 $(BUILD)/megalith.skel.h: $(BUILD)/megalith.bpf.o
 	$(BPFTOOL) gen skeleton $< name megalith_bpf > $@
 
@@ -109,6 +118,7 @@ $(BUILD)/obj/tests/%.o: tests/bench/%.c | $(SKELETON)
 # What the packet tests and the packet bench share: building packets, running them, checking them.
 PACKET_HELPERS = $(patsubst tests/packets/%.c,$(BUILD)/obj/tests/%.o,$(filter-out tests/packets/test_%,$(wildcard tests/packets/*.c)))
 $(patsubst tests/packets/%.c,$(BUILD)/tests/%,$(wildcard tests/packets/test_*.c)) $(BENCH): $(PACKET_HELPERS)
+$(ROOT_TESTS) $(BENCH): | $(SKELETON)
 
 unit: $(UNIT) ## pure tests (no root)
 	@scripts/run-tests $(UNIT)
