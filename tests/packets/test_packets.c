@@ -32,6 +32,7 @@ struct scene { /* one run of one row */
 	struct endpoint client, gateway, node, snat;
 	unsigned slot;
 	struct packet packet; /* the row's */
+	bool elsewhere;	      /* the row's packet comes in by the other interface */
 	uint8_t frame[FRAME_MAX];
 	size_t len;
 	struct rig_result result;
@@ -177,7 +178,7 @@ static void run_row(const struct row *row, enum rig_hook hook, bool v6)
 		row->spoil(&s);
 	for (int r = 0; r < MG_R_COUNT; r++)
 		before[r] = rig_count(s.rig, (enum mg_reason)r);
-	send_it(&s, row->from_node);
+	send_it(&s, row->from_node ^ s.elsewhere);
 	assert_int_equal(s.result.act, row->act);
 	if (row->counters[0] == COUNT(SYN_STEERED))
 		s.snat.port = 0; /* a new choice */
@@ -318,6 +319,31 @@ static void ttl_2(struct scene *s)
 static void wrong_ack(struct scene *s)
 {
 	s->packet.ack = 99;
+}
+static void ack_1(struct scene *s)
+{
+	s->packet.ack = 1;
+}
+static void busy_before(struct scene *s)
+{
+	struct packet packet = s->packet;
+
+	base_packet(s, false, ACK | PSH);
+	s->packet.n_payload = 5;
+	s->len = packet_build(&s->packet, s->frame);
+	send_it(s, false);
+	assert_int_equal(rig_node(s->rig, s->slot)->busy, 1);
+	s->packet = packet;
+}
+static void arrives_elsewhere(struct scene *s)
+{
+	s->elsewhere = true;
+}
+static void goes_back_elsewhere(struct scene *s)
+{
+	drive(s, true, ACK); /* its interface is now the nodes', where this came in */
+	if (s->hook == RIG_XDP)
+		assert_true(s->result.same_interface);
 }
 static void syn_options(struct scene *s)
 {
@@ -622,6 +648,7 @@ static const struct row rows[] = {
 	{"so does its first data", ANSWERED, .flags = ACK | PSH, .payload = 200, .act = RIG_SEND, .counters = {COUNT(PROMOTED)}, .afterwards = promoted},
 	{"an ACK of something else does not", ANSWERED, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(HANDSHAKE)}, .prepare = wrong_ack, .afterwards = one_pair},
 	{"an ACK before the SYN-ACK does not", SENT, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(HANDSHAKE)}, .afterwards = one_pair},
+	{"an ACK of 1 before the SYN-ACK neither", SENT, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(HANDSHAKE)}, .prepare = ack_1, .afterwards = one_pair},
 	{"a handshake with a node that is gone is the kernel's", ANSWERED, .flags = ACK, LEFT(STALE_NODE), .prepare = slot_reused},
 	{"a handshake goes on when its node drains", ANSWERED, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(PROMOTED)}, .prepare = slot_drains},
 	/* an open connection */
@@ -644,6 +671,7 @@ static const struct row rows[] = {
 	{"a node's new MAC is used at once", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = slot_new_mac},
 	{"no way to the node: dropped and counted", OPEN, .flags = ACK, .act = RIG_DROP, .counters = {COUNT(NO_HOP)}, .prepare = slot_no_hop},
 	{"the client's new MAC is learnt", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = client_moved, .afterwards = reply_follows_client},
+	{"the client's new interface is learnt", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = arrives_elsewhere, .afterwards = goes_back_elsewhere},
 	{"hop limit 1 from the client", OPEN, .flags = ACK, .act = RIG_DROP, .counters = {COUNT(TTL)}, .prepare = ttl_1},
 	{"hop limit 0 from the node", OPEN, true, ACK, .act = RIG_DROP, .counters = {COUNT(TTL)}, .prepare = ttl_0},
 	{"a half that was lost: the client's way still works", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = lose_half},
@@ -657,6 +685,7 @@ static const struct row rows[] = {
 	{"the last ACK passes", CLOSED, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .afterwards = place_given_back},
 	{"a FIN sent again passes", CLOSED, true, FIN | ACK, .act = RIG_SEND, .counters = {COUNT(TO_CLIENT)}},
 	{"the client's RST gives the place back", OPEN, .flags = RST | ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .afterwards = place_given_back},
+	{"a busy connection gives that back too", OPEN, true, RST, .act = RIG_SEND, .counters = {COUNT(TO_CLIENT)}, .prepare = busy_before, .afterwards = place_given_back},
 	{"the node's RST too", OPEN, true, RST, .act = RIG_SEND, .counters = {COUNT(TO_CLIENT)}, .afterwards = place_given_back},
 	{"a SYN on a closed connection is a new one", CLOSED, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_STEERED), COUNT(SYN_REUSED)}, .prepare = other_isn, .afterwards = new_embryo_no_flow},
 	{"on one that the client reset too", RESET_C, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_STEERED), COUNT(SYN_REUSED)}, .prepare = other_isn, .afterwards = new_embryo_no_flow},
