@@ -5,7 +5,6 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 BUILD   ?= build
 OS      := $(shell uname -s)
-VERSION := $(shell cat VERSION)
 
 CC      ?= cc
 CLANG   ?= clang
@@ -16,7 +15,7 @@ WARN = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wformat=2 $(if $(CI),-Werror)
 HARDEN  ?= -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 BASE_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIE -MMD -MP $(WARN) $(HARDEN) $(SANITIZE) \
-	-Iinclude -Iuserspace -isystem $(BUILD) -DMEGALITH_VERSION='"$(VERSION)"'
+	-Iinclude -Iuserspace -isystem $(BUILD)
 BASE_LDFLAGS = -pie -Wl,--as-needed $(SANITIZE)
 
 ifeq ($(OS),Linux)

@@ -3,8 +3,6 @@
 #ifndef MEGALITH_VERSION_H
 #define MEGALITH_VERSION_H
 
-#ifndef MEGALITH_VERSION
 #define MEGALITH_VERSION "0.1.0"
-#endif
 
 #endif
