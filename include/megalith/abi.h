@@ -28,7 +28,7 @@ typedef __UINT64_TYPE__ __u64;
 #define MG_NODE_SERVICES_MAX 16	  /* services on a machine */
 #define MG_TIERS_MAX 8		  /* the persona itself and 7 personas it cascades to */
 #define MG_ROW_MAX 1024		  /* candidates of one listener, all tiers together */
-#define MG_ROW_INLINE 64	  /* of them held in the row itself; a longer list is in mg_rows */
+#define MG_ROW_INLINE 32	  /* of them held in the row itself; a longer list is in mg_rows */
 #define MG_NAME_MAX 32		  /* name of a node, persona or service, with its NUL */
 #define MG_SLOTS (2 * MG_NODES_MAX * MG_NODE_SERVICES_MAX) /* mg_nodes entries; slot 0 is nobody */
 #define MG_IDLE_MS_DEFAULT 3000
@@ -101,7 +101,7 @@ struct mg_row {
 	__u16 tier_end[MG_TIERS_MAX]; /* tier t is [tier_end[t-1], tier_end[t]) of the list */
 	__u16 node[MG_ROW_INLINE];    /* slots in mg_nodes, best tier first; valid when more == 0 */
 };
-_Static_assert(sizeof(struct mg_row) == 220, "no holes");
+_Static_assert(sizeof(struct mg_row) == 156, "no holes");
 
 enum mg_affinity { MG_AFFINITY_NONE = 0, MG_AFFINITY_CLIENT = 1 };
 

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""The datapath belongs to the gateway, not to the process (contract §1)."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from labfarm import wait_until
+from rig import (RAW, RAW_NODES, RawClient, ask, attached, configured, held, pins, reserved_ports,
+                 tally)
+
+
+def datapath(lab):
+    return lab.status()["datapath"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_controller__end_breaks_nothing_and_start_adopts(lab, cl1, number):
+    with held(cl1, lab.gw.v4, RAW, 21) as clients:  # equally many on each node
+        before = len(lab.log("megalithd"))
+        status = lab.stop_controller(number)
+        if number == signal.SIGTERM:
+            assert status == 0
+            assert "serving" in lab.log("megalithd")[before:], "one line says what goes on"
+        assert lab.ctl("status", check=False).returncode == 3
+        assert [c.who() for c in clients] == [c.node for c in clients]
+        new = [ask(cl1, lab.gw.v4) for _ in range(60)]
+        assert all(c.steered for c in new) and set(tally(c.node for c in new)) == set(RAW_NODES)
+        with RawClient(cl1, lab.gw.v4, RAW) as between:
+            between.who()
+            lab.start_controller()
+            assert datapath(lab)["adopted"] is True
+            assert between.who() == between.node
+        assert [c.who() for c in clients] == [c.node for c in clients]
+        assert all(c.put(3, 300_000) for c in clients)
+        total = sum(lab.service_status(n, "raw")["connections"] for n in RAW_NODES)
+        assert total == 21, "the adopted counts are right"
+        assert all(ask(cl1, lab.gw.v4).steered for _ in range(20))
+
+
+def test_controller__restarts_under_streams(lab, cl1):
+    """Killed at whatever it happens to do: nothing that runs is lost."""
+    with held(cl1, lab.gw.v4, RAW, 10) as clients:
+        for i in range(5):
+            lab.stop_controller(signal.SIGKILL)
+            lab.start_controller(healthy=False)
+            assert all(c.who() == c.node for c in clients), f"restart {i}"
+            assert ask(cl1, lab.gw.v4).node in RAW_NODES
+        wait_until(lab.healthy, "all nodes up")
+
+
+def test_controller__second_one_refuses(lab):
+    """E6: two controllers on one set of pins."""
+    second = lab.gw.run(*lab.controller_argv("--no-proxy"), check=False, timeout=20)
+    assert second.returncode == 1
+    assert str(lab.pid("megalithd")) in second.stderr or "control.sock" in second.stderr
+    assert lab.status()["pid"] == lab.pid("megalithd")
+    assert ask(lab.clients[0], lab.gw.v4).steered
+
+
+def test_controller__reload_with_errors_keeps_the_plan(lab, cl1):
+    before = lab.status()["plan_version"]
+    document = lab.config()
+    document["personas"]["cruncher"]["nodes"].append("no-such-node")
+    document["probe"]["colour"] = "blue"
+    with held(cl1, lab.gw.v4, RAW, 3) as clients:
+        lab.write_config(document)
+        try:
+            refused = lab.ctl("reload", check=False)
+        finally:
+            lab.write_config()
+        assert refused.returncode in (1, 2)
+        shown = refused.stdout + refused.stderr
+        assert "/personas/cruncher/nodes/2" in shown and "/probe/colour" in shown, "all in one go"
+        assert str(lab.config_path) + ":" in shown
+        assert lab.status()["plan_version"] == before
+        assert [c.who() for c in clients] == [c.node for c in clients]
+        assert ask(cl1, lab.gw.v4).steered
+    lab.ctl("reload")
+
+
+def test_controller__node_leaves_the_configuration(lab, cl1):
+    """E4: its connections finish there; nobody else ever gets its bytes."""
+    def without_raw_2(document):
+        del document["nodes"]["raw-2"]
+        document["personas"]["raw"]["nodes"].remove("raw-2")
+
+    with held(cl1, lab.gw.v4, RAW, 15) as clients:
+        with configured(lab, without_raw_2):
+            assert {n["name"] for n in lab.status()["nodes"]} == set(lab.nodes) - {"raw-2"}
+            assert set(tally(ask(cl1, lab.gw.v4).node for _ in range(60))) == {"raw-1", "raw-3"}
+            for client in clients:
+                was = client.node
+                assert client.who() == was
+        assert set(tally(ask(cl1, lab.gw.v4).node for _ in range(60))) == set(RAW_NODES)
+        for client in clients:
+            was = client.node
+            assert client.who() == was
+
+
+def nothing_left(lab):
+    return (pins(lab), attached(lab.gw.namespace), reserved_ports(lab)) == ([], set(), "")
+
+
+@pytest.fixture(params=["tc", "xdp"])
+def stopping(request, bare):
+    bare.datapath = request.param
+    if request.param == "xdp":
+        bare.prepare_xdp()
+    bare.write_config()
+    return bare
+
+
+def test_controller__detach_leaves_nothing(stopping):
+    lab, client = stopping, stopping.clients[0]
+    lab.start_controller()
+    assert ask(client, lab.gw.v4).steered
+    assert pins(lab) and attached(lab.gw.namespace) and reserved_ports(lab)
+    lab.ctl("detach")
+    assert nothing_left(lab), (pins(lab), attached(lab.gw.namespace), reserved_ports(lab))
+    wait_until(lambda: not ask(client, lab.gw.v4).steered, "the fallback listener serves")
+    assert lab.stop_controller() == 0
+    assert nothing_left(lab)
+
+
+def test_controller__detach_on_exit_leaves_nothing(stopping):
+    lab = stopping
+    lab.start_controller("--detach-on-exit")
+    assert ask(lab.clients[0], lab.gw.v4).steered
+    assert lab.stop_controller() == 0
+    assert nothing_left(lab), (pins(lab), attached(lab.gw.namespace), reserved_ports(lab))
+    assert not list(lab.run_dir.glob("*.sock"))
+
+
+def test_controller__detach_without_a_controller(stopping):
+    lab = stopping
+    lab.start_controller()
+    lab.stop_controller(signal.SIGKILL)
+    assert pins(lab)
+    done = lab.ctl("--bpf-dir", lab.bpf_dir, "detach", check=False)
+    assert done.returncode == 0, done.stderr
+    assert nothing_left(lab), (pins(lab), attached(lab.gw.namespace), reserved_ports(lab))
+
+
+def proxies(lab):
+    return [p for p in lab.gw.namespace.pids() if "megalith-proxy" in os.readlink(f"/proc/{p}/exe")]
+
+
+def test_controller__proxy_ends_with_it_or_goes_on(lab, cl1):
+    """No proxy is left behind that would keep the ports from the next one."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        lab.stop_controller(number)
+        lab.start_controller()
+        wait_until(lambda: not ask(lab.gw, lab.gw.v4).steered, "the fallback listener serves")
+    assert len(proxies(lab)) == 1
+
+
+def test_controller__proxy_has_no_right(lab):
+    """It parses clients' bytes, so it has no capability and is not root."""
+    wait_until(lambda: proxies(lab), "a megalith-proxy runs")
+    for pid in proxies(lab):
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.split(":", 1) for line in file)
+        assert "0" not in status["Uid"].split() + status["Gid"].split() + status["Groups"].split()
+        assert all(int(status[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
+
+
+def test_controller__dump_reads_like_a_table(lab):
+    """bpftool shows names, because the maps are pinned with BTF (contract §6)."""
+    directory = lab.bpf_dir / "v1"
+    names = {"mg_services", "mg_nodes", "mg_flows", "mg_embryos", "mg_counters", "mg_node_stats"}
+    assert names <= {p.name for p in directory.iterdir()}
+    shown = lab.gw.run("bpftool", "-j", "map", "dump", "pinned", directory / "mg_services").stdout
+    rows = [entry["formatted"] for entry in json.loads(shown)]
+    found = {row["value"]["name"] for row in rows}
+    assert {f"{p}/{s}" for p, spec in lab.persona_specs.items() for s in spec["listen"]} <= found

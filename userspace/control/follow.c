@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "control/follow.h"
+
+struct follower {
+	struct exchange *exchange;
+	struct follower *next;
+};
+
+void follow_plan_write(const struct control *control, struct buf *out)
+{
+	buf_puts(out, "{\"plan\":");
+	plan_write(control->state.plan, out);
+	while (out->len > 0 && out->data[out->len - 1] == '\n')
+		out->len--;
+	buf_puts(out, "}\n");
+}
+
+/* As the kernel counts: what the proxies hold is not in it, each knows its own. */
+static void load_write(const struct state *state, struct buf *out)
+{
+	struct json_writer w = {.out = out};
+
+	json_begin(&w, '{');
+	json_name(&w, "load");
+	json_begin(&w, '[');
+	for (size_t i = 0; i < state->plan->n_endpoints; i++) {
+		struct datapath_counts counts;
+
+		state_counts(state, i, &counts);
+		json_begin(&w, '[');
+		json_put_int(&w, (int64_t)counts.busy + counts.embryos);
+		json_put_int(&w, counts.connections);
+		json_end(&w, ']');
+	}
+	json_end(&w, ']');
+	json_end(&w, '}');
+	buf_puts(out, "\n");
+}
+
+/* Out of the list, and freed; the exchange is not touched. */
+static void forget(struct control *control, struct follower *follower)
+{
+	struct follower **place = &control->followers;
+
+	while (*place && *place != follower)
+		place = &(*place)->next;
+	if (!*place)
+		return;
+	*place = follower->next;
+	control->n_followers--;
+	free(follower);
+}
+
+static void send_one(struct control *control, struct follower *follower, const struct buf *line)
+{
+	struct exchange *exchange = follower->exchange;
+
+	/* this line is not held against it: the plan of a large farm alone is more */
+	if (exchange_write(exchange, line->data, line->len) <= FOLLOW_UNREAD_MAX + line->len)
+		return;
+	log_warn("a follower of the plan reads too slowly: dropped");
+	exchange_set_data(exchange, NULL);
+	forget(control, follower);
+	exchange_abort(exchange);
+}
+
+static void send_all(struct control *control, const struct buf *line)
+{
+	struct follower *next;
+
+	if (buf_failed(line))
+		return; /* no memory now: the next line says it all again */
+	for (struct follower *at = control->followers; at; at = next) {
+		next = at->next;
+		send_one(control, at, line);
+	}
+}
+
+void follow_begin(struct control *control, struct exchange *exchange)
+{
+	struct follower *follower = calloc(1, sizeof(*follower));
+	struct buf line = {0};
+
+	follow_plan_write(control, &line);
+	if (!follower || buf_failed(&line)) {
+		free(follower);
+		buf_fini(&line);
+		exchange_abort(exchange);
+		return;
+	}
+	follower->exchange = exchange;
+	follower->next = control->followers;
+	control->followers = follower;
+	control->n_followers++;
+	exchange_set_data(exchange, follower);
+	exchange_begin(exchange, 200, "application/x-ndjson", "Cache-Control: no-store\r\n");
+	send_one(control, follower, &line);
+	buf_fini(&line);
+}
+
+void follow_plan_send(struct control *control)
+{
+	struct buf line = {0};
+
+	if (!control->followers)
+		return;
+	follow_plan_write(control, &line);
+	send_all(control, &line);
+	buf_fini(&line);
+}
+
+void follow_load_send(struct control *control)
+{
+	struct buf line = {0};
+
+	if (!control->followers)
+		return;
+	load_write(&control->state, &line);
+	send_all(control, &line);
+	buf_fini(&line);
+}
+
+void follow_abandoned(struct control *control, struct exchange *exchange)
+{
+	struct follower *follower = exchange_data(exchange);
+
+	if (follower)
+		forget(control, follower);
+}
+
+void follow_end(struct control *control)
+{
+	while (control->followers) {
+		struct follower *follower = control->followers;
+
+		exchange_set_data(follower->exchange, NULL);
+		exchange_end(follower->exchange);
+		forget(control, follower);
+	}
+}

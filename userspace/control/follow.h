@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Proxies that follow the plan: a line at each change, a line of loads each second
+ * (docs/control-api.md). */
+#ifndef CONTROL_FOLLOW_H
+#define CONTROL_FOLLOW_H
+
+#include "control/control.h"
+#include "net/server.h"
+
+#define FOLLOW_UNREAD_MAX \
+	((size_t)1 << 20) /* a follower that has more than this unread is dropped */
+
+/* {"plan": ...} and a newline. */
+void follow_plan_write(const struct control *control, struct buf *out);
+
+void follow_begin(struct control *control, struct exchange *exchange);
+void follow_plan_send(struct control *control);
+void follow_load_send(struct control *control);
+/* The peer of an exchange has left; it may be a follower's. */
+void follow_abandoned(struct control *control, struct exchange *exchange);
+/* Ends all of them. */
+void follow_end(struct control *control);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Asks every endpoint how it is, each interval_ms with jitter, the first round spread over one
+ * interval; at most one probe of an endpoint at a time. What to ask is a matter of the engine: one
+ * small file each (engine_*.c). Owns nothing but its timers; results go to the caller.
+ */
+#ifndef PROBE_PROBE_H
+#define PROBE_PROBE_H
+
+#include <uv.h>
+
+#include "core/model.h"
+#include "core/score.h"
+
+#define PROBE_NAMES_MAX 1024 /* models of an endpoint that are remembered */
+#define PROBE_NAME_MAX	256  /* bytes of a model's name, with its NUL */
+
+struct probe_result { /* valid during the call */
+	enum probe_reason reason;
+	uint32_t rtt_us, ttfb_ms;
+	/* Models the node lists (names); NULL: not asked this time, or the engine does not say. */
+	char **models;
+	size_t n_models;
+	/* The loaded ones; NULL as above. A list that was asked for and is empty is not NULL. */
+	char **loaded;
+	size_t n_loaded;
+	int status; /* HTTP status, 0 if none */
+};
+
+struct prober;
+
+typedef void (*probe_note)(void *arg, size_t endpoint, const struct probe_result *result);
+
+/* Starts probing the endpoints of `model` (not kept). NULL with errno. */
+struct prober *prober_new(uv_loop_t *loop, const struct model *model, probe_note note, void *arg);
+/* Stops; no more results after it returns. The memory goes when the loop has closed the handles. */
+void prober_free(struct prober *prober);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Follows the controller: GET /v1/plan?follow=1 on the control socket for plans and the kernel's
+ * counts, POST /v1/load for what we hold (docs/control-api.md). Connects again with growing pauses
+ * when the controller is gone; knows nothing of what is done with a plan.
+ */
+#ifndef PROXY_FOLLOW_H
+#define PROXY_FOLLOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "core/plan.h"
+
+struct follow;
+
+struct follow_events {
+	void (*on_plan)(void *arg, struct plan *plan); /* the callee's */
+	void (*on_load)(void *arg, const uint32_t (*pairs)[2],
+			size_t count); /* {busy, connections} by endpoint */
+	bool (*on_report)(
+		void *arg,
+		struct buf *body); /* writes the body of POST /v1/load; false: nothing to say */
+};
+
+/* `control` is the path of the socket. NULL with errno. */
+struct follow *follow_new(uv_loop_t *loop, const char *control, const struct follow_events *events,
+			  void *arg);
+/* There is something new to report: it goes out now, or 100 ms after the last. */
+void follow_touch(struct follow *follow);
+/* Frees when the loop has closed the handles. NULL is allowed. */
+void follow_free(struct follow *follow);
+
+#endif
