@@ -4,6 +4,8 @@
 import http.client
 import json
 
+from labfarm import COMMON_MODEL
+
 
 class Http(http.client.HTTPConnection):
     """An HTTP connection made from a machine of the lab."""
@@ -16,7 +18,7 @@ class Http(http.client.HTTPConnection):
         self.sock = self.machine.connect(self.host, self.port, self.timeout)
 
 
-def generate_node(machine, address, port, model="any"):
+def generate_node(machine, address, port, model=COMMON_MODEL):
     """One whole short answer of /api/generate over a new connection: which node gave it."""
     connection = Http(machine, address, port)
     try:
@@ -40,7 +42,7 @@ def node_of(answer):
 class Stream:
     """A streamed answer that goes on: it keeps a place on its node until it is closed."""
 
-    def __init__(self, machine, address, port, model="any", tokens=1_000_000):
+    def __init__(self, machine, address, port, model=COMMON_MODEL, tokens=1_000_000):
         self.connection = Http(machine, address, port)
         try:
             body = json.dumps({"model": model, "prompt": "tell me a long story",

@@ -77,6 +77,7 @@ DEFAULT_MODELS = {
 }
 DEFAULT_PORTS = {"ollama": 11434, "llamacpp": 8080, "vllm": 8000, "sglang": 30000, "openai": 8000,
                  "comfyui": 8188, "immich": 3003, "wyoming": 10300, "http": 80}
+COMMON_MODEL = "lab:latest"  # every simulated node has it, so any answers, cascaded to or not
 PERSONA_SETS = {"default": (DEFAULT_NODES, DEFAULT_PERSONAS, DEFAULT_MODELS)}
 
 
@@ -347,16 +348,14 @@ class Lab:
         return found
 
     def simnode_argv(self, name):
-        argv = [BUILD / "megalith-simnode", "--name", name]
+        specs = [s for s in self.node_specs[name]["services"].values() if isinstance(s, dict)]
+        slots = max([spec.get("capacity", 0) for spec in specs], default=0) or 64
+        argv = [BUILD / "megalith-simnode", "--name", name, "--slots", slots, "--ttft-ms", 5]
         for engine, port in self.services(name).values():
             argv += ["--service", f"{engine}:{port}"]
-        for model in self.models_of(name):
+        for model in [m for spec in specs for m in spec.get("pin", [])] + [COMMON_MODEL]:
             argv += ["--model", model]
         return argv
-
-    def models_of(self, name):
-        specs = self.node_specs[name]["services"].values()
-        return [m for spec in specs if isinstance(spec, dict) for m in spec.get("pin", [])]
 
     def start_node(self, name, wait=True):
         """The simulated engines of one node."""

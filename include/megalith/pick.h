@@ -6,8 +6,9 @@
  * In each tier (the persona itself, then each persona it cascades to): among the candidates that
  * may take a connection, the lowest (busy + 1) / weight, then the fewest connections, then the
  * lowest keyed hash. Exact for tiers of up to PICK_DRAW candidates with room; of a larger tier
- * PICK_DRAW of them are drawn, from a place that `hash` decides. At most PICK_EXAMINE candidates
- * are looked at in all, so the cost of a SYN is bounded; past that the answer is "none".
+ * PICK_DRAW of them are drawn, from a place that `hash` decides. At most PICK_TIER candidates of a
+ * tier and PICK_EXAMINE in all are looked at, so the cost of a SYN is bounded: PICK_TIER full ones in a row are
+ * taken for a full tier.
  *
  * Who includes this defines pick_node() first: slot → entry of mg_nodes, NULL if there is none.
  */
@@ -17,7 +18,8 @@
 #include "abi.h"
 
 #define PICK_DRAW 16
-#define PICK_EXAMINE 160
+#define PICK_TIER 64
+#define PICK_EXAMINE 130
 
 static inline __attribute__((always_inline)) const struct mg_node *pick_node(const void *nodes,
 									     __u32 slot);
@@ -150,13 +152,14 @@ pick_row(const struct mg_row *row, const __u16 *list, __u32 list_max, const void
 	*walk = (struct pick_walk){0};
 	for (__u32 i = 0; i < PICK_EXAMINE && i < list_max + MG_TIERS_MAX; i++) {
 		const struct mg_node *node;
-		__u32 end, slot;
+		__u32 end, n, at;
 
 		__asm__ volatile("" ::: "memory"); /* read *walk anew, see above */
 		if (walk->tier >= row->tiers || walk->tier >= MG_TIERS_MAX)
 			break;
 		end = row->tier_end[walk->tier & (MG_TIERS_MAX - 1)];
-		if (walk->step >= end - walk->start || walk->drawn == PICK_DRAW) {
+		n = end - walk->start;
+		if (walk->step >= n || walk->step == PICK_TIER || walk->drawn == PICK_DRAW) {
 			if (walk->found.slot)
 				break;
 			walk->start = end;
@@ -164,11 +167,11 @@ pick_row(const struct mg_row *row, const __u16 *list, __u32 list_max, const void
 			walk->step = 0;
 			continue;
 		}
-		slot = walk->start + (hash + walk->step++) % (end - walk->start);
-		slot = list[slot & (list_max - 1)];
-		node = pick_node(nodes, slot);
-		if (slot != avoid && pick_judge(node, hops) == PICK_OK)
-			pick_offer(walk, node, slot, hash);
+		at = hash % n + walk->step++;
+		at = list[(walk->start + (at < n ? at : at - n)) & (list_max - 1)];
+		node = pick_node(nodes, at);
+		if (at != avoid && pick_judge(node, hops) == PICK_OK)
+			pick_offer(walk, node, at, hash);
 	}
 	return walk->found;
 }

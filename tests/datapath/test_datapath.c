@@ -803,6 +803,7 @@ static void test_publish__long_rows(void **state)
 	struct mg_long_row list;
 	struct mg_node node;
 	struct mg_row row, again;
+	char name[16];
 	struct datapath *dp;
 
 	(void)state;

@@ -327,12 +327,31 @@ static void test_pick__finds_the_only_one_of_many_with_room(void **state)
 
 	(void)state;
 	assert_non_null(scene);
-	for (unsigned i = 0; i < PICK_EXAMINE - 2; i++)
+	for (unsigned i = 0; i < PICK_TIER; i++)
 		add_node(scene, 100, 2, 2);
 	end_tier(scene);
-	scene->nodes[77].busy = 1;
+	scene->nodes[40].busy = 1;
 	for (__u32 i = 0; i < HASHES; i++)
-		assert_int_equal(choose_for(scene, i * 2654435761u).slot, 77);
+		assert_int_equal(choose_for(scene, i * 2654435761u).slot, 40);
+	free(scene);
+}
+
+static void test_pick__cascades_from_a_large_full_tier(void **state)
+{
+	struct scene *scene = calloc(1, sizeof(*scene));
+	struct pick pick;
+
+	(void)state;
+	assert_non_null(scene);
+	for (unsigned i = 0; i < MG_PERSONA_NODES_MAX; i++)
+		add_node(scene, 100, 2, 2);
+	end_tier(scene);
+	for (unsigned i = 0; i < MG_PERSONA_NODES_MAX; i++)
+		add_node(scene, 100, i % 2 ? 0 : 2, 2);
+	end_tier(scene);
+	pick = choose_for(scene, 0);
+	assert_int_not_equal(pick.slot, 0);
+	assert_int_equal(pick.tier, 1);
 	free(scene);
 }
 
@@ -342,9 +361,11 @@ static void test_pick__gives_up_after_its_bound(void **state)
 
 	(void)state;
 	assert_non_null(scene);
-	for (unsigned i = 0; i < MG_ROW_MAX - 1; i++)
-		add_node(scene, 100, 2, 2);
-	end_tier(scene);
+	for (unsigned tier = 0; tier < 3; tier++) {
+		for (unsigned i = 0; i < MG_PERSONA_NODES_MAX; i++)
+			add_node(scene, 100, 2, 2);
+		end_tier(scene);
+	}
 	add_node(scene, 100, 0, 2);
 	end_tier(scene);
 	assert_int_equal(choose_for(scene, 0).slot, 0);
@@ -375,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_pick__spreads_ties_evenly),
 		cmocka_unit_test(test_pick__draws_from_a_large_tier),
 		cmocka_unit_test(test_pick__finds_the_only_one_of_many_with_room),
+		cmocka_unit_test(test_pick__cascades_from_a_large_full_tier),
 		cmocka_unit_test(test_pick__gives_up_after_its_bound),
 		cmocka_unit_test(test_pick__hashes_with_its_key),
 	};

@@ -53,6 +53,12 @@ static void fill_slots(struct sim_service *service)
 	}
 }
 
+void sim_jobs_wake(struct simnode *node)
+{
+	for (struct sim_service *service = node->services; service; service = service->next)
+		fill_slots(service);
+}
+
 void sim_job_drop(struct sim_job *job)
 {
 	struct sim_service *service = job->service;
@@ -193,10 +199,12 @@ static void read_request(struct sim_job *job, const struct json *request)
 	bool embeds = job->kind == SIM_EMBED || job->kind == SIM_EMBEDDINGS || job->kind == SIM_V1_EMBEDDINGS;
 	int64_t keep_alive = -1;
 
-	job->stream = stream ? json_bool(stream) : job->kind == SIM_GENERATE || job->kind == SIM_CHAT;
+	job->stream = job->kind == SIM_GENERATE || job->kind == SIM_CHAT;
+	if (stream)
+		json_bool(stream, &job->stream);
 	if (embeds || job->kind == SIM_OTHER)
 		job->stream = false;
-	job->usage = json_bool(json_get(json_get(request, "stream_options"), "include_usage"));
+	json_bool(json_get(json_get(request, "stream_options"), "include_usage"), &job->usage);
 	job->inputs = input && json_type(input) == JSON_ARRAY ? json_count(input) : 1;
 	job->load = is_empty_prompt(job->kind, request);
 	if (json_get(request, "keep_alive"))

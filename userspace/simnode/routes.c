@@ -255,13 +255,14 @@ static void post_set(struct sim_service *service, struct exchange *exchange)
 			good = set_number(member, &options);
 	}
 	json_free(request);
-	if (good)
+	if (good) {
 		service->node->options = options;
-	if (good)
+		sim_jobs_wake(service->node);
 		get_stats(service, exchange);
-	else
-		sim_error(service->node, exchange, false, 400,
-			  "expected slots, tps, ttft_ms, tokens, status, fail (none|hang|close|sse-error|cut=N)");
+		return;
+	}
+	sim_error(service->node, exchange, false, 400,
+		  "expected slots, tps, ttft_ms, tokens, status, fail (none|hang|close|sse-error|cut=N)");
 }
 
 static bool path_fits(const char *pattern, const char *path)

@@ -100,6 +100,8 @@ void sim_list_v1(struct simnode *node, struct json_writer *w);
 /* job.c */
 /* Takes the request up: it is answered now or later. */
 void sim_job_start(struct sim_service *service, struct exchange *exchange, enum sim_kind kind);
+/* Slots may have become more. */
+void sim_jobs_wake(struct simnode *node);
 /* Ends it without an answer; its exchange is gone, or is to be. */
 void sim_job_drop(struct sim_job *job);
 
