@@ -803,7 +803,6 @@ static void test_publish__long_rows(void **state)
 	struct mg_long_row list;
 	struct mg_node node;
 	struct mg_row row, again;
-	char name[16];
 	struct datapath *dp;
 
 	(void)state;
@@ -1276,7 +1275,7 @@ static int strike(const char *what, int n)
 	int status;
 
 	snprintf(command, sizeof(command),
-		 "strace -qqq -o /dev/null -e trace=bpf -e inject=bpf:%s:when=%d /proc/%d/exe life %s", what, n,
+		 "ASAN_OPTIONS=detect_leaks=0 strace -qqq -o /dev/null -e trace=bpf -e inject=bpf:%s:when=%d /proc/%d/exe life %s", what, n,
 		 getpid(), rig.bpf_dir);
 	status = system(command);
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -1287,7 +1286,7 @@ static int calls_of_a_life(void)
 {
 	char line[256] = "";
 
-	assert_true(says(line, "strace -qqq -e trace=bpf -o '|wc -l' /proc/%d/exe life %s", getpid(),
+	assert_true(says(line, "ASAN_OPTIONS=detect_leaks=0 strace -qqq -e trace=bpf -o '|wc -l' /proc/%d/exe life %s", getpid(),
 			 rig.bpf_dir));
 	return (int)strtol(line, NULL, 10);
 }
