@@ -81,6 +81,13 @@ static __always_inline int embryo_insert(const struct mg_tuple *key, struct mg_s
 	return -1;
 }
 
+static __always_inline int addr_is_v4(const __u8 addr[16])
+{
+	const __u32 *words = (const __u32 *)addr;
+
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
 /* Fills s->owner for a connection to `node`, all but the source port. */
 static __always_inline int embryo_fill(struct pkt *pkt, struct mg_scratch *s, const struct mg_row *row,
 				       const struct mg_node *node, __u32 slot)
@@ -113,6 +120,8 @@ static __always_inline enum act embryo_new(struct pkt *pkt, const struct mg_row 
 
 	if (!slot || !node || !s)
 		return pkt_leave(pkt, MG_R_NO_ROOM);
+	if (pkt->v6 == addr_is_v4(node->addr)) /* rows hold one family; a slot may have a new owner */
+		return pkt_leave(pkt, MG_R_STALE_NODE);
 	if (!embryo_fill(pkt, s, row, node, slot))
 		return pkt_leave(pkt, MG_R_BAD_PACKET);
 	refused = embryo_insert(pkt->key, s, node);

@@ -79,11 +79,17 @@ struct {
 	__type(value, __u32);
 } mg_tx SEC(".maps");
 
-struct mg_tally { /* what the sweep counted at a slot; valid when epoch is the sweep's */
-	__u32 epoch;
+struct mg_counts {
 	__u32 connections;
 	__u32 busy;
 	__u32 embryos;
+};
+
+struct mg_tally { /* of a slot, by the sweep */
+	struct mg_counts before; /* what the slot said when the walk began */
+	struct mg_counts found;	 /* what the walk found */
+	__u32 unsettled;	 /* sweeps in a row in which it said another thing and moved */
+	__u64 connects;		 /* before */
 };
 
 struct {

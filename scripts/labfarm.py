@@ -124,6 +124,7 @@ class Lab:
                                       LAN6.format(FIRST_CLIENT + i)) for i in range(clients)]
         self.nodes = {name: self._machine(name, MESH4.format(i), MESH6.format(i))
                       for i, name in enumerate(self.node_specs, FIRST_NODE)}
+        self.owner = {}  # the process that works with the lab: {"pid", "start"}
         self.processes = {}  # what → {"pid", "start"}; our own children are in _children as well
         self._children = {}
 
@@ -148,8 +149,13 @@ class Lab:
         except (OSError, ValueError):
             saved = {}
         lab = cls(name, **saved.get("options", {}))
-        lab.processes = saved.get("processes", {})
+        lab.processes, lab.owner = saved.get("processes", {}), saved.get("owner", {})
         return lab
+
+    def in_use(self):
+        """Another process that is still alive (a test, a demo) has brought it up for itself."""
+        pid = self.owner.get("pid")
+        return bool(pid) and pid != os.getpid() and start_time(pid) == self.owner["start"]
 
     def _save(self):
         options = {"nodes": self.node_specs, "personas": self.persona_specs,
@@ -157,7 +163,8 @@ class Lab:
                    "datapath": self.datapath, "family": self.family, "probe": self.probe,
                    "simulate": self.simulate}
         part = self.dir / "lab.json.part"
-        part.write_text(json.dumps({"options": options, "processes": self.processes}, indent=1))
+        part.write_text(json.dumps({"options": options, "processes": self.processes,
+                                    "owner": self.owner}, indent=1))
         part.rename(self.dir / "lab.json")
 
     def machine(self, name):
@@ -174,6 +181,7 @@ class Lab:
         """The network, the nodes, and megalithd in the gateway. Ready when it returns."""
         if self.dir.exists() or self.gw.namespace.exists():
             raise LabError(f"lab {self.name} is there already: scripts/lab down --name {self.name}")
+        self.owner = {"pid": os.getpid(), "start": start_time(os.getpid())}
         try:
             for path in (self.run_dir, self.state_dir, self.log_dir, self.bpf_dir.parent):
                 path.mkdir(parents=True)

@@ -12,7 +12,7 @@
 #include "megalith/version.h"
 #include "simnode/simnode.h"
 
-#define DOORS_MAX 64
+#define DOORS_MAX  64
 #define MODELS_MAX 1024
 
 struct door {
@@ -36,12 +36,15 @@ struct arguments {
 };
 
 static const char usage[] =
-	"usage: megalith-simnode [options] --listen ADDRESS:PORT ... | --service ENGINE[:PORT] ...\n"
+	"usage: megalith-simnode [options] --listen ADDRESS:PORT ... | --service ENGINE[:PORT] "
+	"...\n"
 	"\n"
-	"A simulated inference node. It says its name in all answers (header x-simnode, generated text).\n"
+	"A simulated inference node. It says its name in all answers (header x-simnode, generated "
+	"text).\n"
 	"\n"
 	"  --listen ADDRESS:PORT  listen there, as the engine of --engine; can be repeated\n"
-	"  --engine ENGINE        any (default: ollama, llamacpp and openai at once), ollama, llamacpp,\n"
+	"  --engine ENGINE        any (default: ollama, llamacpp and openai at once), ollama, "
+	"llamacpp,\n"
 	"                         vllm, sglang, openai, comfyui, immich, wyoming, http or tcp\n"
 	"  --mode http|tcp        the same as --engine any|tcp\n"
 	"  --service ENGINE:PORT  listen on all addresses as that engine; can be repeated\n"
@@ -49,7 +52,8 @@ static const char usage[] =
 	"  --models A,B,...       models it has; default: any name\n"
 	"  --model A              one more; can be repeated\n"
 	"  --loaded A,B,...       of them, those in memory (default: all)\n"
-	"  --slots N              requests at once (default 4); more wait in order, as with Ollama\n"
+	"  --slots N              requests at once (default 4); more wait in order, as with "
+	"Ollama\n"
 	"  --tps N                tokens per second (default 50)\n"
 	"  --ttft-ms N            time to the first token (default 20)\n"
 	"  --tokens N             length of an answer where the request does not say (default 16)\n"
@@ -59,7 +63,8 @@ static const char usage[] =
 	"  --version              print the version\n"
 	"  -h, --help             print this\n"
 	"\n"
-	"GET /sim/stats tells what it was asked; POST /sim/set {\"slots\", \"tps\", \"ttft_ms\", \"tokens\",\n"
+	"GET /sim/stats tells what it was asked; POST /sim/set {\"slots\", \"tps\", \"ttft_ms\", "
+	"\"tokens\",\n"
 	"\"status\", \"fail\"} changes how it behaves.\n";
 
 static int bad(const char *what, const char *value, const char *allowed)
@@ -69,22 +74,26 @@ static int bad(const char *what, const char *value, const char *allowed)
 }
 
 /* Digits only, within the limits. */
-static bool parse_number(const char *text, unsigned long least, unsigned long most, unsigned long *number)
+static bool parse_number(const char *text, unsigned long least, unsigned long most,
+			 unsigned long *number)
 {
 	char *end;
 
 	errno = 0;
 	*number = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : ULONG_MAX;
-	return *text >= '0' && *text <= '9' && !*end && !errno && *number >= least && *number <= most;
+	return *text >= '0' && *text <= '9' && !*end && !errno && *number >= least &&
+	       *number <= most;
 }
 
-static int set_number(const char *what, const char *text, unsigned long least, unsigned long most, uint32_t *into)
+static int set_number(const char *what, const char *text, unsigned long least, unsigned long most,
+		      uint32_t *into)
 {
 	char allowed[80];
 	unsigned long number;
 
 	if (!parse_number(text, least, most, &number)) {
-		snprintf(allowed, sizeof(allowed), "expected a number from %lu to %lu", least, most);
+		snprintf(allowed, sizeof(allowed), "expected a number from %lu to %lu", least,
+			 most);
 		return bad(what, text, allowed);
 	}
 	*into = (uint32_t)number;
@@ -177,8 +186,21 @@ static int set_name(struct arguments *arguments, const char *name)
 }
 
 enum {
-	OPT_LISTEN = 256, OPT_ENGINE, OPT_MODE, OPT_SERVICE, OPT_NAME, OPT_MODELS, OPT_LOADED, OPT_SLOTS, OPT_TPS,
-	OPT_TTFT, OPT_TOKENS, OPT_LOAD, OPT_STATUS, OPT_FAIL, OPT_VERSION,
+	OPT_LISTEN = 256,
+	OPT_ENGINE,
+	OPT_MODE,
+	OPT_SERVICE,
+	OPT_NAME,
+	OPT_MODELS,
+	OPT_LOADED,
+	OPT_SLOTS,
+	OPT_TPS,
+	OPT_TTFT,
+	OPT_TOKENS,
+	OPT_LOAD,
+	OPT_STATUS,
+	OPT_FAIL,
+	OPT_VERSION,
 };
 
 static const struct option long_options[] = {
@@ -321,9 +343,11 @@ static int open_doors(struct simnode *node, struct arguments *arguments)
 			buf_fini(&where);
 			return 1;
 		}
-		buf_printf(&where, "%s%s", i ? "," : "", addr_format_port(&address, door->port, text));
+		buf_printf(&where, "%s%s", i ? "," : "",
+			   addr_format_port(&address, door->port, text));
 	}
-	fprintf(stderr, "ready name=%s listen=%s\n", arguments->options.name, buf_failed(&where) ? "?" : where.data);
+	fprintf(stderr, "ready name=%s listen=%s\n", arguments->options.name,
+		buf_failed(&where) ? "?" : where.data);
 	buf_fini(&where);
 	return 0;
 }

@@ -205,7 +205,7 @@ struct mg_sweep {
 	__u32 flows;   /* connections left */
 	__u32 embryos; /* handshakes left */
 	__u32 expired;
-	__u32 epoch; /* in: number of this sweep, never 0 */
+	__u32 pad;
 };
 
 #endif

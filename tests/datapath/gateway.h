@@ -196,22 +196,28 @@ static int rig_down(void **state)
 	return 0;
 }
 
-/* Fixture of each test: takes off whatever the last one left. */
-static int rig_reset(void **state)
+static void renew_links(void)
 {
-	struct datapath_error error;
 	char command[256];
 
-	(void)state;
-	if (rig.skip)
-		return 0;
-	datapath_detach(rig.bpf_dir, &error);
 	/* by their far ends: these are also there when this process has changed its namespace */
 	snprintf(command, sizeof(command),
 		 "for i in 0 1; do nsenter -t %d -n ip link del p$i || ip link del g$i; done 2>/dev/null",
 		 rig.neighbour);
 	(void)!system(command);
 	make_links();
+}
+
+/* Fixture of each test: takes off whatever the last one left. */
+static int rig_reset(void **state)
+{
+	struct datapath_error error;
+
+	(void)state;
+	if (rig.skip)
+		return 0;
+	datapath_detach(rig.bpf_dir, &error);
+	renew_links();
 	run("echo > /proc/sys/net/ipv4/ip_local_reserved_ports");
 	return 0;
 }
@@ -342,21 +348,21 @@ static void rig_publish(struct datapath *dp, const struct plan *plan)
 
 /* --- maps ---------------------------------------------------------------------------------- */
 
-static int map_open(const char *map)
+static int pin_open(const char *name)
 {
 	char path[192];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s", rig.pins, map);
+	snprintf(path, sizeof(path), "%s/%s", rig.pins, name);
 	fd = bpf_obj_get(path);
 	if (fd < 0)
-		fail_msg("%s is not pinned", map);
+		fail_msg("%s is not pinned", name);
 	return fd;
 }
 
 static int rig_get(const char *map, const void *key, void *value)
 {
-	int fd = map_open(map), err = bpf_map_lookup_elem(fd, key, value);
+	int fd = pin_open(map), err = bpf_map_lookup_elem(fd, key, value);
 
 	close(fd);
 	return err;
@@ -364,7 +370,7 @@ static int rig_get(const char *map, const void *key, void *value)
 
 static int rig_put(const char *map, const void *key, const void *value)
 {
-	int fd = map_open(map), err = bpf_map_update_elem(fd, key, value, BPF_ANY);
+	int fd = pin_open(map), err = bpf_map_update_elem(fd, key, value, BPF_ANY);
 
 	close(fd);
 	return err;
@@ -373,7 +379,7 @@ static int rig_put(const char *map, const void *key, const void *value)
 static size_t rig_count(const char *map)
 {
 	char key[64] = {0}, next[64];
-	int fd = map_open(map);
+	int fd = pin_open(map);
 	size_t n = 0;
 
 	for (void *at = NULL; bpf_map_get_next_key(fd, at, next) == 0; n++) {
@@ -387,7 +393,7 @@ static size_t rig_count(const char *map)
 /* Slot of "nK/llm", with the node; 0: none. */
 static uint32_t rig_slot(const char *name, struct mg_node *node)
 {
-	int fd = map_open("mg_nodes");
+	int fd = pin_open("mg_nodes");
 	uint32_t found = 0;
 
 	for (uint32_t slot = 1; !found && slot < 4096; slot++)

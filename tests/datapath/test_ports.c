@@ -34,6 +34,7 @@ static const struct {
 	{"80;90\n", -EINVAL, NULL, "another separator"},
 	{"a\n", -EINVAL, NULL, "no number"},
 	{"5-\n", -EINVAL, NULL, "a range without an end"},
+	{",5\n", -EINVAL, NULL, "a comma after nothing"},
 };
 
 static void test_ports__parse_and_format(void **state)

@@ -16,9 +16,13 @@ def datapath(lab):
     return lab.status()["datapath"]
 
 
+def established(lab):
+    return {name: lab.service_status(name, "raw")["connections"] for name in RAW_NODES}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_controller__end_breaks_nothing_and_start_adopts(lab, cl1, number):
-    with held(cl1, lab.gw.v4, RAW, 21) as clients:  # equally many on each node
+    with held(cl1, lab.gw.v4, RAW, 20) as clients:
         before = len(lab.log("megalithd"))
         status = lab.stop_controller(number)
         if number == signal.SIGTERM:
@@ -27,7 +31,7 @@ def test_controller__end_breaks_nothing_and_start_adopts(lab, cl1, number):
         assert lab.ctl("status", check=False).returncode == 3
         assert [c.who() for c in clients] == [c.node for c in clients]
         new = [ask(cl1, lab.gw.v4) for _ in range(60)]
-        assert all(c.steered for c in new) and set(tally(c.node for c in new)) == set(RAW_NODES)
+        assert all(c.steered and c.node in RAW_NODES for c in new)
         with RawClient(cl1, lab.gw.v4, RAW) as between:
             between.who()
             lab.start_controller()
@@ -35,8 +39,7 @@ def test_controller__end_breaks_nothing_and_start_adopts(lab, cl1, number):
             assert between.who() == between.node
         assert [c.who() for c in clients] == [c.node for c in clients]
         assert all(c.put(3, 300_000) for c in clients)
-        total = sum(lab.service_status(n, "raw")["connections"] for n in RAW_NODES)
-        assert total == 21, "the adopted counts are right"
+        wait_until(lambda: established(lab) == tally(c.node for c in clients), "the counts are right")
         assert all(ask(cl1, lab.gw.v4).steered for _ in range(20))
 
 
@@ -100,6 +103,14 @@ def test_controller__node_leaves_the_configuration(lab, cl1):
             assert client.who() == was
 
 
+def relayed(machine, address):
+    """A connection is served, and not by the kernel. The proxy may still be starting."""
+    try:
+        return not ask(machine, address).steered
+    except (OSError, EOFError):
+        return False
+
+
 def nothing_left(lab):
     return (pins(lab), attached(lab.gw.namespace), reserved_ports(lab)) == ([], set(), "")
 
@@ -120,7 +131,7 @@ def test_controller__detach_leaves_nothing(stopping):
     assert pins(lab) and attached(lab.gw.namespace) and reserved_ports(lab)
     lab.ctl("detach")
     assert nothing_left(lab), (pins(lab), attached(lab.gw.namespace), reserved_ports(lab))
-    wait_until(lambda: not ask(client, lab.gw.v4).steered, "the fallback listener serves")
+    wait_until(lambda: relayed(client, lab.gw.v4), "the fallback listener serves")
     assert lab.stop_controller() == 0
     assert nothing_left(lab)
 
@@ -153,7 +164,7 @@ def test_controller__proxy_ends_with_it_or_goes_on(lab, cl1):
     for number in (signal.SIGTERM, signal.SIGKILL):
         lab.stop_controller(number)
         lab.start_controller()
-        wait_until(lambda: not ask(lab.gw, lab.gw.v4).steered, "the fallback listener serves")
+        wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
     assert len(proxies(lab)) == 1
 
 

@@ -7,7 +7,7 @@ from rig import RAW, RAW_NODES, ask, held, tally
 def test_drain__no_new_connection_and_running_ones_finish(lab, cl1):
     with held(cl1, lab.gw.v4, RAW, 30) as clients:
         running = tally(c.node for c in clients)
-        assert running["raw-2"] == 10
+        assert running["raw-2"] >= 5
         lab.ctl("drain", "raw-2")
         assert lab.node_status("raw-2")["state"] == "drain"
         new = tally(ask(cl1, lab.gw.v4).node for _ in range(100))
@@ -17,7 +17,7 @@ def test_drain__no_new_connection_and_running_ones_finish(lab, cl1):
             assert client.who() == was
             assert client.put(1, 100_000)
         service = lab.node_status("raw-2")["services"]["raw"]
-        assert service["connections"] == 10
+        assert service["connections"] == running["raw-2"]
     lab.ctl("undrain", "raw-2")
     assert set(tally(ask(cl1, lab.gw.v4).node for _ in range(60))) == set(RAW_NODES)
 

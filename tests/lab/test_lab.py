@@ -78,3 +78,5 @@ def test_lab__two_side_by_side(name):
         assert tool("down", "--name", name).returncode == 0
         assert traces(name) == [] and descendants_of(name) == []
         assert other.healthy()
+        listed = {line.split()[0]: line for line in tool("list").stdout.splitlines()}
+        assert f"of process {os.getpid()}" in listed[other.name], "`down --all` leaves it alone"

@@ -23,7 +23,6 @@ struct rig {
 	struct mg_node *nodes;
 	unsigned client_if, node_if;
 	uint64_t base[MG_R_COUNT];
-	uint32_t epoch;
 };
 
 static const char *const reason_names[] = {
@@ -335,7 +334,6 @@ void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t 
 		.established_ticks = established,
 		.closed_ticks = closed,
 		.embryo_ticks = embryo,
-		.epoch = ++rig->epoch,
 	};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
 

@@ -226,6 +226,10 @@ static void node1_no_hop(struct scene *s)
 {
 	rig_node(s->rig, 1)->hop.ifindex = 0;
 }
+static void node1_of_the_other_family(struct scene *s)
+{
+	packet_addr(rig_node(s->rig, 1)->addr, s->v6 ? "10.0.10.11" : "fd00:d::b");
+}
 static void all_down(struct scene *s)
 {
 	rig_node(s->rig, 1)->state = MG_NODE_DOWN;
@@ -617,6 +621,7 @@ static const struct row rows[] = {
 	{"of two nodes the heavier is taken", TO_PERSONA, STEERED, .prepare = heavier_node_3, .afterwards = on_3},
 	{"a long row is read from its own map", TO_PERSONA, STEERED, .prepare = long_row_to_5, .afterwards = on_5},
 	{"a long row that is missing is nobody", TO_PERSONA, LEFT(NO_ROOM), .prepare = missing_long_row},
+	{"never a node of the other address family", TO_PERSONA, LEFT(STALE_NODE), .prepare = node1_of_the_other_family, .afterwards = no_entries},
 	{"no node up: the kernel's listener gets it", TO_PERSONA, LEFT(NO_ROOM), .prepare = all_down, .afterwards = no_entries},
 	{"no room: the kernel's listener gets it", TO_PERSONA, LEFT(NO_ROOM), .prepare = all_full, .afterwards = no_entries},
 	{"a row without candidates: likewise", TO_PERSONA, LEFT(NO_ROOM), .prepare = empty_row},

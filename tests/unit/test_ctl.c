@@ -534,6 +534,8 @@ static void test_ctl__unknown_commands_are_suggested(void **state)
 
 	assert_int_equal(RUN(rig, W("stauts")), 2);
 	assert_string_equal(rig->err, "megalithctl: no command 'stauts'; did you mean 'status'?\n");
+	assert_int_equal(RUN(rig, W("tsatsu")), 2);
+	assert_non_null(strstr(rig->err, "'status'"));
 	assert_int_equal(RUN(rig, W("undrian") W("x")), 2);
 	assert_non_null(strstr(rig->err, "'undrain'"));
 	assert_int_equal(RUN(rig, W("frobnicate")), 2);

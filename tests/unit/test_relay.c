@@ -340,6 +340,33 @@ static void test_relay__reset_reaches_a_client_that_has_half_closed(void **state
 	UNTIL(rig, counts(rig)->open == 0);
 }
 
+static int error_of(int fd)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	return error;
+}
+
+static void test_relay__reset_reaches_a_side_that_was_told_the_end(void **state)
+{
+	struct rig *rig = *state;
+	int client, node;
+
+	set_plan(rig, plan_of(rig, 1));
+	client = connect_to(rig->port);
+	node = take(rig, 0);
+	shutdown(node, SHUT_WR);
+	assert_int_equal(end_of(rig, client), 0);
+	reset(node);
+	say(client, "is there anybody?"); /* shows the relay that the node has gone */
+	UNTIL(rig, error_of(client) == EPIPE);
+	close(client);
+	UNTIL(rig, counts(rig)->open == 0);
+	assert_int_equal(counts(rig)->node_broke, 1);
+}
+
 static void test_relay__reset_of_the_client_reaches_the_node(void **state)
 {
 	struct rig *rig = *state;
@@ -508,8 +535,10 @@ static void test_relay__a_node_that_does_not_answer_is_passed_over(void **state)
 	set_plan(rig, plan);
 	client = connect_to(rig->port);
 	say(client, "ask");
+	shutdown(client, SHUT_WR); /* all of it comes before there is a node */
 	node = take(rig, 1);
 	hear(rig, node, "ask");
+	assert_int_equal(end_of(rig, node), 0);
 	assert_int_equal(counts(rig)->retried, 1);
 	for (size_t i = 0; i < 8; i++)
 		close(filler[i]);
@@ -532,6 +561,32 @@ static void test_relay__every_node_refuses(void **state)
 	assert_int_equal(end_of(rig, client), -ECONNRESET);
 	assert_int_equal(counts(rig)->refused[FALLBACK_UNREACHABLE], 1);
 	close(client);
+}
+
+static void test_view__never_the_same_node_twice(void **state)
+{
+	struct rig *rig = *state;
+	struct plan *plan = plan_of(rig, 2);
+	const struct plan_row *row = &plan->rows[0];
+	struct view view = {0};
+	size_t *moved, endpoint, tried[] = {0, VIEW_GONE};
+
+	plan->endpoints[0].weight = 1000;
+	assert_int_equal(view_set_plan(&view, plan, &moved), 0);
+	view_suspect(&view, 0, 1000);
+	assert_int_equal(view_pick(&view, row, 1, 1500, NULL, 0, &endpoint), VIEW_TAKEN);
+	assert_int_equal(endpoint, 1); /* under suspicion */
+	assert_int_equal(view_pick(&view, row, 1, 5000, NULL, 0, &endpoint), VIEW_TAKEN);
+	assert_int_equal(endpoint, 0); /* no more */
+	assert_int_equal(view_pick(&view, row, 1, 5000, tried, 2, &endpoint), VIEW_TAKEN);
+	assert_int_equal(endpoint, 1); /* but not for the one that has tried it */
+	view_suspect(&view, 0, 5000);
+	view_suspect(&view, 1, 5000);
+	assert_int_equal(view_pick(&view, row, 1, 5000, NULL, 0, &endpoint), VIEW_TAKEN);
+	assert_int_equal(endpoint, 0); /* nobody else */
+	tried[1] = 1;
+	assert_int_equal(view_pick(&view, row, 1, 5000, tried, 2, &endpoint), VIEW_NOBODY);
+	view_fini(&view);
 }
 
 /* ---- room ---- */
@@ -807,6 +862,7 @@ static void test_plan__counts_go_with_their_node(void **state)
 static void test_plan__a_node_that_left_keeps_its_connections(void **state)
 {
 	struct rig *rig = *state;
+	struct buf body = {0};
 	struct plan *plan;
 	int first, node;
 
@@ -814,6 +870,9 @@ static void test_plan__a_node_that_left_keeps_its_connections(void **state)
 	plan = plan_of(rig, 1);
 	plan->endpoints[0].port = rig->node_port[1]; /* same name, another place: another node */
 	set_plan(rig, plan);
+	assert_true(fallback_report(rig->fallback, &body));
+	assert_non_null(strstr(body.data, "[0]"));
+	buf_fini(&body);
 	say(node, "answer");
 	hear(rig, first, "answer");
 	close(first);
@@ -866,6 +925,7 @@ static void test_stop__running_ones_go_on_and_waiting_ones_are_refused(void **st
 	second = connect_to(rig->port);
 	UNTIL(rig, counts(rig)->queued == 1);
 	fallback_stop(rig->fallback);
+	assert_int_equal(counts(rig)->refused[FALLBACK_STOPPING], 1);
 	assert_int_equal(end_of(rig, second), -ECONNRESET);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), -1);
@@ -904,6 +964,7 @@ int main(void)
 		TEST(test_relay__end_of_the_node_goes_through),
 		TEST(test_relay__reset_of_the_node_reaches_the_client),
 		TEST(test_relay__reset_reaches_a_client_that_has_half_closed),
+		TEST(test_relay__reset_reaches_a_side_that_was_told_the_end),
 		TEST(test_relay__reset_of_the_client_reaches_the_node),
 		TEST(test_relay__slow_client_holds_the_node_back),
 		TEST(test_relay__what_a_slow_client_has_not_read_yet_comes_before_the_end),
@@ -912,6 +973,7 @@ int main(void)
 		TEST(test_relay__a_node_that_refuses_is_passed_over),
 		TEST(test_relay__a_node_that_does_not_answer_is_passed_over),
 		TEST(test_relay__every_node_refuses),
+		TEST(test_view__never_the_same_node_twice),
 		TEST(test_queue__waits_for_room_in_order),
 		TEST(test_queue__a_place_is_given_up_after_queue_ms),
 		TEST(test_queue__who_leaves_frees_the_place),

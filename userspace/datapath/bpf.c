@@ -298,32 +298,6 @@ static int tc_hook(struct kern *kern, const char *name, uint32_t ifindex)
 	return err == -EEXIST ? 0 : err;
 }
 
-static int tc_attach(struct kern *kern, const char *name, uint32_t ifindex, bool *made)
-{
-	int prog = bpf_program__fd(kern->skel->progs.mg_tc);
-	bool noted = pin_exists(kern->dir, "tc_", name);
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY, .prog_fd = prog,
-		    .flags = BPF_TC_F_REPLACE);
-	uint32_t there = tc_program(ifindex);
-	int err = 0;
-
-	/* the note first: who is killed here leaves no filter that nobody knows of */
-	if (there != program_id(prog) || !noted)
-		err = pin_put(kern->dir, "tc_", name, prog);
-	if (!err)
-		err = tc_hook(kern, name, ifindex);
-	if (!err && there != program_id(prog))
-		err = bpf_tc_attach(&hook, &opts);
-	*made = !err && !(noted && there);
-	if (!err && there && !noted)
-		log_warn("%s: took the place of a TC filter (priority %u) that a lost megalith left", name,
-			 TC_PRIORITY);
-	if (err && !noted)
-		pin_drop(kern->dir, "tc_", name);
-	return err;
-}
-
 /* Only a filter that runs our program is ours: another megalith may have taken its place. */
 static void tc_detach(const char *dir, const char *name)
 {
@@ -339,6 +313,32 @@ static void tc_detach(const char *dir, const char *name)
 	}
 	pin_drop(dir, "clsact_", name);
 	pin_drop(dir, "tc_", name);
+}
+
+static int tc_attach(struct kern *kern, const char *name, uint32_t ifindex, bool *made)
+{
+	int prog = bpf_program__fd(kern->skel->progs.mg_tc);
+	bool noted = pin_exists(kern->dir, "tc_", name);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY, .prog_fd = prog,
+		    .flags = BPF_TC_F_REPLACE);
+	uint32_t there = tc_program(ifindex), ours = program_id(prog);
+	int err = ours ? 0 : -EIO;
+
+	/* the note first: who is killed here leaves no filter that nobody knows of */
+	if (!err && (there != ours || !noted))
+		err = pin_put(kern->dir, "tc_", name, prog);
+	if (!err)
+		err = tc_hook(kern, name, ifindex);
+	if (!err && there != ours)
+		err = bpf_tc_attach(&hook, &opts);
+	*made = !err && !(noted && there);
+	if (!err && there && !noted)
+		log_warn("%s: took the place of a TC filter (priority %u) that a lost megalith left", name,
+			 TC_PRIORITY);
+	if (err && !noted)
+		tc_detach(kern->dir, name);
+	return err;
 }
 
 uint32_t kern_foreign_xdp(const struct kern *kern, const char *name, uint32_t ifindex)

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,7 +54,7 @@ struct datapath {
 	int32_t *endpoint_of; /* by slot; -1: none */
 	unsigned pending;     /* NETLINK_... changes not yet worked in */
 	uint64_t routes_ms;   /* when routes were last looked up */
-	uint32_t epoch;	      /* of the last sweep */
+	uint32_t sweeps;      /* so far */
 	bool detached;	      /* the pins were removed under us */
 };
 
@@ -310,8 +309,6 @@ static int make_tables(struct datapath *dp, const struct datapath_options *optio
 		return err;
 	for (uint32_t slot = 0; slot < MG_SLOTS; slot++)
 		dp->endpoint_of[slot] = -1;
-	if (getrandom(&dp->epoch, sizeof(dp->epoch), 0) != (ssize_t)sizeof(dp->epoch))
-		dp->epoch = (uint32_t)now_ms();
 	return 0;
 }
 
@@ -574,8 +571,7 @@ int datapath_sweep(struct datapath *dp)
 
 	if (!dp->kern)
 		return 0;
-	dp->epoch += dp->epoch == UINT32_MAX ? 2 : 1; /* never 0 */
-	sweep.epoch = dp->epoch;
+	dp->sweeps++;
 	err = kern_sweep(dp->kern, &sweep);
 	if (!err)
 		slots_release(&dp->slots);
@@ -585,8 +581,8 @@ int datapath_sweep(struct datapath *dp)
 	}
 	if (!dp->detached && check_interfaces(dp))
 		dp->pending |= NETLINK_LINKS;
-	if (dp->pending || dp->epoch % CONFIRM_EVERY == 0)
-		apply_hops(dp, dp->epoch % CONFIRM_EVERY == 0);
+	if (dp->pending || dp->sweeps % CONFIRM_EVERY == 0)
+		apply_hops(dp, dp->sweeps % CONFIRM_EVERY == 0);
 	return err;
 }
 

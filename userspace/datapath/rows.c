@@ -140,8 +140,38 @@ static int put_row(struct rows *rows, const struct mg_service_key *key, const st
 	return kern_put(rows->kern, KERN_SERVICES, key, row);
 }
 
-static int publish_row(struct rows *rows, const struct plan *plan, uint32_t index, const uint16_t *slot_of,
+/* What one address family of the gateway's listeners is written from: a segment keeps its family through NAT. */
+struct family {
+	bool v4;
+	uint16_t *slot_of; /* 0 for the endpoints of the other family: the fallback listener reaches those */
+	struct addr *addresses;
+	size_t n_addresses;
+};
+
+static int family_init(struct family *family, bool v4, const struct plan *plan, const uint16_t *slot_of,
 		       const struct addr *addresses, size_t n_addresses)
+{
+	family->v4 = v4;
+	family->slot_of = calloc(plan->n_endpoints + 1, sizeof(*family->slot_of));
+	family->addresses = calloc(n_addresses + 1, sizeof(*family->addresses));
+	if (!family->slot_of || !family->addresses)
+		return -ENOMEM;
+	for (size_t i = 0; i < plan->n_endpoints; i++)
+		if (addr_is_v4(&plan->endpoints[i].addr) == v4)
+			family->slot_of[i] = slot_of[i];
+	for (size_t i = 0; i < n_addresses; i++)
+		if (addr_is_v4(&addresses[i]) == v4)
+			family->addresses[family->n_addresses++] = addresses[i];
+	return 0;
+}
+
+static void family_fini(struct family *family)
+{
+	free(family->slot_of);
+	free(family->addresses);
+}
+
+static int publish_row(struct rows *rows, const struct plan *plan, uint32_t index, const struct family *family)
 {
 	const struct plan_row *from = &plan->rows[index];
 	uint16_t list[MG_ROW_MAX] = {0};
@@ -149,18 +179,35 @@ static int publish_row(struct rows *rows, const struct plan *plan, uint32_t inde
 	struct mg_row row;
 	int err = 0;
 
+	if (!family->n_addresses)
+		return 0;
 	memset(&row, 0, sizeof(row)); /* what is not used is zero: equal rows are equal bytes */
-	plan_fill_row(plan, from, slot_of, &row, list);
+	plan_fill_row(plan, from, family->slot_of, &row, list);
 	row.listener = index;
 	row.more = 0;
 	if (row.count > MG_ROW_INLINE) {
 		memset(row.node, 0, sizeof(row.node));
-		key_of(&key, &addresses[0], from->port);
+		key_of(&key, &family->addresses[0], from->port);
 		err = put_long(rows, find_entry(rows, &key), list, &row);
 	}
-	for (size_t i = 0; !err && i < n_addresses; i++) {
-		key_of(&key, &addresses[i], from->port);
+	for (size_t i = 0; !err && i < family->n_addresses; i++) {
+		key_of(&key, &family->addresses[i], from->port);
 		err = put_row(rows, &key, &row);
+	}
+	return err;
+}
+
+static int publish_family(struct rows *rows, const struct plan *plan, const struct family *family,
+			  struct datapath_error *error)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < plan->n_rows; i++) {
+		err = publish_row(rows, plan, (uint32_t)i, family);
+		if (err)
+			kern_fail(error, 0, "cannot write the row of %s/%s (%zu listeners on %zu addresses): %s",
+				  plan->rows[i].persona, plan->rows[i].service, plan->n_rows,
+				  family->n_addresses, strerror(-err));
 	}
 	return err;
 }
@@ -188,27 +235,30 @@ int rows_publish(struct kern *kern, const struct plan *plan, const uint16_t *slo
 		 const struct addr *addresses, size_t n_addresses, struct datapath_error *error)
 {
 	struct rows rows = {.kern = kern};
+	struct family v4 = {0}, v6 = {0};
 	int err;
 
-	rows.used = calloc(plan->n_rows + 1, sizeof(*rows.used));
+	rows.used = calloc(2 * plan->n_rows + 1, sizeof(*rows.used));
 	err = rows.used ? read_rows(&rows) : -ENOMEM;
+	if (!err)
+		err = family_init(&v4, true, plan, slot_of, addresses, n_addresses);
+	if (!err)
+		err = family_init(&v6, false, plan, slot_of, addresses, n_addresses);
 	if (err) {
 		kern_fail(error, 0, "cannot read the rows of the datapath: %s", strerror(-err));
 		goto out;
 	}
-	for (size_t i = 0; !err && n_addresses && i < plan->n_rows; i++) {
-		err = publish_row(&rows, plan, (uint32_t)i, slot_of, addresses, n_addresses);
-		if (err)
-			kern_fail(error, 0, "cannot write the row of %s/%s (%zu listeners on %zu addresses): %s",
-				  plan->rows[i].persona, plan->rows[i].service, plan->n_rows, n_addresses,
-				  strerror(-err));
-	}
+	err = publish_family(&rows, plan, &v4, error);
+	if (!err)
+		err = publish_family(&rows, plan, &v6, error);
 	if (err)
 		goto out;
 	err = drop_rest(&rows);
 	if (err)
 		kern_fail(error, 0, "cannot delete an old row of the datapath: %s", strerror(-err));
 out:
+	family_fini(&v4);
+	family_fini(&v6);
 	free(rows.entries);
 	free(rows.numbers);
 	free(rows.used);

@@ -22,7 +22,7 @@ struct client {
 	uv_connect_t connect;
 	uv_write_t write;
 	unsigned open_handles;
-	struct http1 *parser; /* NULL: raw */
+	struct http1 *parser;	       /* NULL: raw */
 	struct client_request request; /* its strings are not valid any more */
 	struct buf out, body;
 	struct client_result result;
@@ -172,7 +172,8 @@ static int on_complete(void *arg)
 	return 1;
 }
 
-static const struct http1_events events = {.on_head = on_head, .on_body = on_body, .on_complete = on_complete};
+static const struct http1_events events = {
+	.on_head = on_head, .on_body = on_body, .on_complete = on_complete};
 
 static void on_bytes(struct client *client, const char *data, size_t len)
 {
@@ -183,8 +184,6 @@ static void on_bytes(struct client *client, const char *data, size_t len)
 		client->result.ttfb_ms = (uint32_t)((uv_hrtime() - client->sent_at) / 1000000);
 	}
 	error = client->parser ? http1_feed(client->parser, data, len) : take(client, data, len);
-	if (client->closed)
-		return;
 	if (error && !client->decided)
 		decide(client, error == -ENOMEM ? PROBE_LOCAL : PROBE_BAD_HTTP);
 	if (client->decided)
@@ -198,7 +197,8 @@ static void on_eof(struct client *client)
 	if (stream_was_reset(&client->socket.stream))
 		reason = PROBE_RESET;
 	else if (client->parser)
-		http1_eof(client->parser); /* may complete an answer that ends with the connection */
+		http1_eof(
+			client->parser); /* may complete an answer that ends with the connection */
 	else if (!client->request.on_data)
 		reason = PROBE_OK;
 	if (!client->closed)
@@ -288,7 +288,8 @@ static int write_request(struct client *client, const struct client_request *req
 				      : addr_format_port(request->address, request->port, host));
 	buf_puts(out, "User-Agent: megalith\r\nAccept: */*\r\nConnection: close\r\n");
 	if (request->body)
-		buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", request->body_len);
+		buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+			   request->body_len);
 	buf_puts(out, "\r\n");
 	if (request->body)
 		buf_add(out, request->body, request->body_len);
@@ -309,7 +310,8 @@ static int connect_tcp(struct client *client, const struct client_request *reque
 	int error;
 
 	addr_to_sockaddr(request->address, request->port, &where);
-	error = uv_tcp_connect(&client->connect, &client->socket.tcp, (struct sockaddr *)&where, on_connect);
+	error = uv_tcp_connect(&client->connect, &client->socket.tcp, (struct sockaddr *)&where,
+			       on_connect);
 	if (!error)
 		uv_tcp_nodelay(&client->socket.tcp, 1);
 	return error;
@@ -352,10 +354,12 @@ struct client *client_start(uv_loop_t *loop, const struct client_request *reques
 	client->connect.data = client;
 	client->open_handles = 2;
 	client->connecting_at = uv_hrtime();
-	uv_update_time(loop); /* the deadline counts from now, not from when this turn of the loop began */
+	uv_update_time(
+		loop); /* the deadline counts from now, not from when this turn of the loop began */
 	if (request->timeout_ms)
 		uv_timer_start(&client->timer, on_timer, request->timeout_ms, 0);
-	error = request->unix_path ? connect_unix(client, request->unix_path) : connect_tcp(client, request);
+	error = request->unix_path ? connect_unix(client, request->unix_path)
+				   : connect_tcp(client, request);
 	if (error)
 		end_later(client, reason_of(error));
 	return client;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small HTTP/1.1 client on libuv: one request, one connection, one deadline. For probes, for the CLI and
- * for followers of the plan. Every way to fail has its reason (core/score.h).
+ * A small HTTP/1.1 client on libuv: one request, one connection, one deadline. For probes, for the
+ * CLI and for followers of the plan. Every way to fail has its reason (core/score.h).
  */
 #ifndef NET_CLIENT_H
 #define NET_CLIENT_H
@@ -21,11 +21,13 @@ struct client_request {
 	const char *method, *target;
 	const char *body; /* NULL: none; sent as application/json */
 	size_t body_len;
-	uint64_t timeout_ms;  /* whole exchange; 0 = none (streams) */
-	size_t max_answer;    /* decoded body bytes kept or passed on; more is PROBE_TOO_LARGE; 0 = no limit */
-	bool raw;	      /* no HTTP: send `body` as it is (maybe empty); on_data gets raw bytes */
-	bool connect_only;    /* success as soon as connected */
-	/* Streams: called with each piece; the body is then not collected. Return non-zero to stop (reason OK). */
+	uint64_t timeout_ms; /* whole exchange; 0 = none (streams) */
+	size_t max_answer; /* decoded body bytes kept or passed on; more is PROBE_TOO_LARGE; 0 = no
+			      limit */
+	bool raw;	   /* no HTTP: send `body` as it is (maybe empty); on_data gets raw bytes */
+	bool connect_only; /* success as soon as connected */
+	/* Streams: called with each piece; the body is then not collected. Return non-zero to stop
+	 * (reason OK). */
 	int (*on_data)(void *arg, const char *data, size_t len);
 	/* Called once, always, and not from within client_start(). Then the request is gone. */
 	void (*on_done)(void *arg, const struct client_result *result);

@@ -155,8 +155,8 @@ static bool has_no_body(int status)
 	return status < 200 || status == 204 || status == 304;
 }
 
-void exchange_answer(struct exchange *exchange, int status, const char *content_type, const char *body,
-		     size_t len, const char *fields)
+void exchange_answer(struct exchange *exchange, int status, const char *content_type,
+		     const char *body, size_t len, const char *fields)
 {
 	struct buf head = {0};
 	uv_buf_t bufs[2];
@@ -179,7 +179,8 @@ void exchange_answer(struct exchange *exchange, int status, const char *content_
 	finish(exchange);
 }
 
-void exchange_begin(struct exchange *exchange, int status, const char *content_type, const char *fields)
+void exchange_begin(struct exchange *exchange, int status, const char *content_type,
+		    const char *fields)
 {
 	struct buf head = {0};
 	uv_buf_t out;
@@ -208,7 +209,9 @@ size_t exchange_write(struct exchange *exchange, const char *data, size_t len)
 {
 	struct peer *peer = exchange->peer;
 	char size[24], end[] = "\r\n";
-	uv_buf_t bufs[3] = {{.base = size}, {.base = (char *)(uintptr_t)data, .len = len}, {.base = end, .len = 2}};
+	uv_buf_t bufs[3] = {{.base = size},
+			    {.base = (char *)(uintptr_t)data, .len = len},
+			    {.base = end, .len = 2}};
 
 	if (len && !exchange->bodiless) {
 		bufs[0].len = (size_t)snprintf(size, sizeof(size), "%zx\r\n", len);

@@ -8,8 +8,8 @@
 
 #include "net/http1_impl.h"
 
-#define TEXT_FIRST 1024 /* most heads fit */
-#define TEXT_KEPT 4096	/* a buffer that grew larger is not kept for the next message */
+#define TEXT_FIRST	1024 /* most heads fit */
+#define TEXT_KEPT	4096 /* a buffer that grew larger is not kept for the next message */
 #define BLANK_LINES_MAX 1
 
 int http1_fail(struct http1 *parser, int code, int status, const char *why)
@@ -91,7 +91,7 @@ int http1_second_opinion(struct http1 *parser, const char *data, size_t len)
 		return -ECANCELED;
 	if (error == HPE_OK || (error == HPE_PAUSED_UPGRADE && parser->completed))
 		return 0;
-	return http1_fail(parser, -EBADMSG, 400, llhttp_get_error_reason(&parser->llhttp));
+	return http1_fail(parser, -EBADMSG, 400, HTTP1_LLHTTP_SAYS_NO);
 }
 
 static int call_back(struct http1 *parser, int result)
@@ -108,7 +108,8 @@ static int end_message(struct http1 *parser)
 	int result;
 
 	if (!parser->completed)
-		return http1_fail(parser, -EBADMSG, 400, "message ends where llhttp does not end it");
+		return http1_fail(parser, -EBADMSG, 400,
+				  "message ends where llhttp does not end it");
 	parser->begun = false;
 	if (parser->head.status == 101)
 		parser->state = HTTP1_RAW;
@@ -201,7 +202,8 @@ static int end_head(struct http1 *parser)
 		error = http1_second_opinion(parser, "\r\n", 2);
 	if (error)
 		return error;
-	if (parser->completed != (parser->bodiless || (parser->state == HTTP1_SIZED && !parser->left)))
+	if (parser->completed !=
+	    (parser->bodiless || (parser->state == HTTP1_SIZED && !parser->left)))
 		return http1_fail(parser, -EBADMSG, 400, "framing on which llhttp disagrees");
 	error = call_back(parser, parser->events->on_head(parser->arg, &parser->head));
 	if (error || !parser->completed)
@@ -423,22 +425,38 @@ const char *http1_reason(int status)
 		int status;
 		const char *reason;
 	} reasons[] = {
-		{100, "Continue"},	     {101, "Switching Protocols"},
-		{200, "OK"},		     {201, "Created"},
-		{202, "Accepted"},	     {204, "No Content"},
-		{206, "Partial Content"},    {301, "Moved Permanently"},
-		{302, "Found"},		     {304, "Not Modified"},
-		{307, "Temporary Redirect"}, {308, "Permanent Redirect"},
-		{400, "Bad Request"},	     {401, "Unauthorized"},
-		{403, "Forbidden"},	     {404, "Not Found"},
-		{405, "Method Not Allowed"}, {408, "Request Timeout"},
-		{409, "Conflict"},	     {411, "Length Required"},
-		{413, "Content Too Large"},  {414, "URI Too Long"},
-		{415, "Unsupported Media Type"}, {417, "Expectation Failed"},
-		{429, "Too Many Requests"},  {431, "Request Header Fields Too Large"},
-		{499, "Client Closed Request"}, {500, "Internal Server Error"},
-		{501, "Not Implemented"},    {502, "Bad Gateway"},
-		{503, "Service Unavailable"}, {504, "Gateway Timeout"},
+		{100, "Continue"},
+		{101, "Switching Protocols"},
+		{200, "OK"},
+		{201, "Created"},
+		{202, "Accepted"},
+		{204, "No Content"},
+		{206, "Partial Content"},
+		{301, "Moved Permanently"},
+		{302, "Found"},
+		{304, "Not Modified"},
+		{307, "Temporary Redirect"},
+		{308, "Permanent Redirect"},
+		{400, "Bad Request"},
+		{401, "Unauthorized"},
+		{403, "Forbidden"},
+		{404, "Not Found"},
+		{405, "Method Not Allowed"},
+		{408, "Request Timeout"},
+		{409, "Conflict"},
+		{411, "Length Required"},
+		{413, "Content Too Large"},
+		{414, "URI Too Long"},
+		{415, "Unsupported Media Type"},
+		{417, "Expectation Failed"},
+		{429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"},
+		{499, "Client Closed Request"},
+		{500, "Internal Server Error"},
+		{501, "Not Implemented"},
+		{502, "Bad Gateway"},
+		{503, "Service Unavailable"},
+		{504, "Gateway Timeout"},
 		{505, "HTTP Version Not Supported"},
 	};
 

@@ -2,8 +2,8 @@
 /* The guard for chunked framing (RFC 9112 §7.1). */
 #include "net/http1_impl.h"
 
-#define EXTENSIONS_MAX 1024 /* bytes in a message */
-#define TRAILERS_MAX 8192
+#define EXTENSIONS_MAX	1024 /* bytes in a message */
+#define TRAILERS_MAX	8192
 #define SIZE_DIGITS_MAX 16
 
 static bool is_token(unsigned char c)
@@ -130,7 +130,8 @@ static const char *chunk_byte(struct chunk_guard *guard, unsigned char c)
 	}
 }
 
-/* Is the byte that led to this state part of an extension or of a trailer? llhttp is not to see those. */
+/* Is the byte that led to this state part of an extension or of a trailer? llhttp is not to see
+ * those. */
 static bool is_dropped(enum chunk_state before, enum chunk_state now)
 {
 	return now == CHUNK_EXT_FIRST || now == CHUNK_EXT || now == CHUNK_TRAILER_NAME ||

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The guard for heads: start lines, fields, and what they say about framing (RFC 9112 §2 to §6, RFC 9110 §5). */
+/* The guard for heads: start lines, fields, and what they say about framing (RFC 9112 §2 to §6, RFC
+ * 9110 §5). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,8 @@ static bool is_authority(const char *text, size_t len)
 
 static bool is_known_method(const char *text, size_t len)
 {
-	static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"};
+	static const char *const known[] = {"GET",    "HEAD",	 "POST", "PUT",
+					    "DELETE", "OPTIONS", "PATCH"};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		if (strlen(known[i]) == len && !memcmp(known[i], text, len))
@@ -197,7 +199,8 @@ static int64_t parse_length(const char *text)
 	return number;
 }
 
-/* What the fields that frame the message may say; before llhttp sees them, whose errors do not tell as much. */
+/* What the fields that frame the message may say; before llhttp sees them, whose errors do not tell
+ * as much. */
 static int judge_field(struct http1 *parser, const char *name, const char *value)
 {
 	struct http1_head *head = &parser->head;
@@ -213,7 +216,8 @@ static int judge_field(struct http1 *parser, const char *name, const char *value
 		if (!head->chunked && !strncasecmp(value, "chunked", 7))
 			return BAD(parser, "chunked is not the last coding");
 		if (!head->chunked)
-			return http1_fail(parser, -EBADMSG, 501, "Transfer-Encoding is not chunked");
+			return http1_fail(parser, -EBADMSG, 501,
+					  "Transfer-Encoding is not chunked");
 	} else if (!strcmp(name, "content-length")) {
 		if (head->content_length >= 0)
 			return BAD(parser, "more than one Content-Length");
@@ -226,7 +230,8 @@ static int judge_field(struct http1 *parser, const char *name, const char *value
 	return 0;
 }
 
-/* llhttp sees the field without the space around its value: version 8 stumbles over a tab beside a length. */
+/* llhttp sees the field without the space around its value: version 8 stumbles over a tab beside a
+ * length. */
 static int show_field(struct http1 *parser, const char *name, const char *value)
 {
 	int error = http1_second_opinion(parser, name, strlen(name));
@@ -297,8 +302,8 @@ static void judge_response_body(struct http1 *parser)
 	struct http1_head *head = &parser->head;
 	bool interim = head->status < 200 && head->status != 101;
 
-	parser->bodiless = head->status < 200 || head->status == 204 || head->status == 304 ||
-			   parser->no_body;
+	parser->bodiless =
+		head->status < 200 || head->status == 204 || head->status == 304 || parser->no_body;
 	if (head->status < 200 || head->status == 204) { /* these say nothing about a body */
 		head->content_length = -1;
 		head->chunked = false;

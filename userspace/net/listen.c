@@ -10,9 +10,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 4096 /* the kernel lowers it to its own limit */
+#define BACKLOG	       4096 /* the kernel lowers it to its own limit */
 #define ACCEPTS_A_TURN 64
-#define REST_MS 100
+#define REST_MS	       100
 
 struct listener {
 	uv_poll_t poll;
@@ -31,7 +31,8 @@ static int set_flags(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
 	return 0;
 }
@@ -67,8 +68,9 @@ static void rest(struct listener *listener)
 static bool is_passing(int error)
 {
 	return error == EINTR || error == ECONNABORTED || error == EPROTO || error == EPERM ||
-	       error == ENETDOWN || error == ENETUNREACH || error == EHOSTUNREACH || error == EHOSTDOWN ||
-	       error == ENOPROTOOPT || error == EOPNOTSUPP || error == ETIMEDOUT;
+	       error == ENETDOWN || error == ENETUNREACH || error == EHOSTUNREACH ||
+	       error == EHOSTDOWN || error == ENOPROTOOPT || error == EOPNOTSUPP ||
+	       error == ETIMEDOUT;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -98,7 +100,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	}
 }
 
-int listener_adopt(struct listener **result, uv_loop_t *loop, int fd, listener_accept on_accept, void *arg)
+int listener_adopt(struct listener **result, uv_loop_t *loop, int fd, listener_accept on_accept,
+		   void *arg)
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
 	int error;
@@ -135,7 +138,8 @@ static int bind_tcp(int fd, const struct addr *address, uint16_t *port, unsigned
 
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return -errno;
-	if ((flags & LISTENER_REUSE_PORT) && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
+	if ((flags & LISTENER_REUSE_PORT) &&
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return -errno;
 	if (where.ss_family == AF_INET6 &&
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) < 0)
@@ -148,8 +152,8 @@ static int bind_tcp(int fd, const struct addr *address, uint16_t *port, unsigned
 	return addr_from_sockaddr(&(struct addr){{0}}, port, (struct sockaddr *)&where);
 }
 
-int listener_tcp(struct listener **listener, uv_loop_t *loop, const struct addr *address, uint16_t *port,
-		 unsigned flags, listener_accept on_accept, void *arg)
+int listener_tcp(struct listener **listener, uv_loop_t *loop, const struct addr *address,
+		 uint16_t *port, unsigned flags, listener_accept on_accept, void *arg)
 {
 	int fd = socket(addr_is_v4(address) ? AF_INET : AF_INET6, SOCK_STREAM, 0);
 	int error;
@@ -196,8 +200,8 @@ static int bind_unix(int fd, const struct sockaddr_un *where, unsigned mode, int
 	if (bind(fd, (const struct sockaddr *)where, sizeof(*where)) < 0)
 		return -errno;
 	/* Nobody can connect before listen(). */
-	if ((gid >= 0 && lchown(path, (uid_t)-1, (gid_t)gid) < 0) || chmod(path, (mode_t)mode) < 0 ||
-	    listen(fd, BACKLOG) < 0)
+	if ((gid >= 0 && lchown(path, (uid_t)-1, (gid_t)gid) < 0) ||
+	    chmod(path, (mode_t)mode) < 0 || listen(fd, BACKLOG) < 0)
 		error = -errno;
 	if (error)
 		unlink(path);
@@ -216,8 +220,8 @@ static int keep_path(struct listener *listener, const char *path)
 	return listener->path ? 0 : -ENOMEM;
 }
 
-int listener_unix(struct listener **listener, uv_loop_t *loop, const char *path, unsigned mode, int gid,
-		  listener_accept on_accept, void *arg)
+int listener_unix(struct listener **listener, uv_loop_t *loop, const char *path, unsigned mode,
+		  int gid, listener_accept on_accept, void *arg)
 {
 	struct sockaddr_un where = {.sun_family = AF_UNIX};
 	int fd, error;
@@ -283,8 +287,8 @@ void listener_free(struct listener *listener)
 	if (!listener || listener->closed)
 		return;
 	listener->closed = true;
-	if (listener->path && !lstat(listener->path, &status) && status.st_dev == listener->device &&
-	    status.st_ino == listener->inode)
+	if (listener->path && !lstat(listener->path, &status) &&
+	    status.st_dev == listener->device && status.st_ino == listener->inode)
 		unlink(listener->path);
 	uv_poll_stop(&listener->poll);
 	uv_close((uv_handle_t *)&listener->poll, on_closed);

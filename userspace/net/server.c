@@ -9,13 +9,13 @@
 
 #include "net/server_impl.h"
 
-#define MAX_PEERS_DEFAULT 1024
+#define MAX_PEERS_DEFAULT    1024
 #define HEAD_TIMEOUT_DEFAULT 10000
 #define IDLE_TIMEOUT_DEFAULT 60000
-#define LINGER_MS 1000	       /* for the peer to read a last answer and to close */
-#define LINGER_BYTES (16u << 20) /* and what it may go on sending meanwhile */
-#define PENDING_MAX 65536      /* received ahead of its turn; more waits in the kernel */
-#define KEEPALIVE_S 60
+#define LINGER_MS	     1000	 /* for the peer to read a last answer and to close */
+#define LINGER_BYTES	     (16u << 20) /* and what it may go on sending meanwhile */
+#define PENDING_MAX	     65536	 /* received ahead of its turn; more waits in the kernel */
+#define KEEPALIVE_S	     60
 
 struct server_door {
 	struct server_door *next;
@@ -212,7 +212,8 @@ static void on_shutdown(uv_shutdown_t *request, int status)
 		set_timer(peer, LINGER_MS);
 }
 
-/* Sends what is queued, then the end; closes when the peer has closed, so that it can read the last answer. */
+/* Sends what is queued, then the end; closes when the peer has closed, so that it can read the last
+ * answer. */
 static void leave(struct peer *peer)
 {
 	set_state(peer, PEER_LEAVING);
@@ -233,7 +234,8 @@ void peer_answered(struct peer *peer, bool keep_alive)
 	}
 	set_state(peer, PEER_IDLE);
 	/* What has already arrived is seen to by the loop, not from within the owner's call. */
-	set_timer(peer, peer->pending.len && !peer->running ? 0 : peer->server->options.idle_timeout_ms);
+	set_timer(peer,
+		  peer->pending.len && !peer->running ? 0 : peer->server->options.idle_timeout_ms);
 }
 
 /* Answers a request that is not handed over, and leaves. */
@@ -246,7 +248,8 @@ static void refuse(struct peer *peer, int status)
 	peer->exchange = NULL;
 	buf_printf(&body, "{\"error\":\"%s\"}\n", http1_reason(status));
 	exchange_head_lines(&out, status, "application/json");
-	buf_printf(&out, "Content-Length: %zu\r\nConnection: close\r\n\r\n%s", body.len, body.data ? body.data : "");
+	buf_printf(&out, "Content-Length: %zu\r\nConnection: close\r\n\r\n%s", body.len,
+		   body.data ? body.data : "");
 	buf = (uv_buf_t){.base = out.data, .len = out.len};
 	if (!buf_failed(&out) && !buf_failed(&body))
 		peer_write(peer, &buf, 1);
@@ -295,7 +298,8 @@ static int on_complete(void *arg)
 	return HTTP1_PAUSE;
 }
 
-static const struct http1_events events = {.on_head = on_head, .on_body = on_body, .on_complete = on_complete};
+static const struct http1_events events = {
+	.on_head = on_head, .on_body = on_body, .on_complete = on_complete};
 
 /* The request is whole: hands it over. */
 static void dispatch(struct peer *peer)
@@ -381,8 +385,9 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 }
 
 /*
- * The peer sends no more. While an answer is due that means it has left (as Go's net/http takes it: nothing else would
- * tell in time); what is answered is still sent, for peers that close their side after the request.
+ * The peer sends no more. While an answer is due that means it has left (as Go's net/http takes it:
+ * nothing else would tell in time); what is answered is still sent, for peers that close their side
+ * after the request.
  */
 static void on_eof(struct peer *peer)
 {
@@ -415,7 +420,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 static void on_timer(uv_timer_t *timer)
 {
 	struct peer *peer = timer->data;
-	bool flushing = peer->state == PEER_ANSWERING || (peer->state == PEER_LEAVING && !peer->flushed);
+	bool flushing =
+		peer->state == PEER_ANSWERING || (peer->state == PEER_LEAVING && !peer->flushed);
 	bool stalled = sent(peer) == peer->sent_before && sent(peer) != peer->queued;
 
 	if (peer->broken)
@@ -552,7 +558,8 @@ int server_listen_tcp(struct server *server, const struct addr *address, uint16_
 
 	if (!door)
 		return -ENOMEM;
-	return door_open(door, listener_tcp(&door->listener, server->loop, address, port, 0, on_accept, door));
+	return door_open(door, listener_tcp(&door->listener, server->loop, address, port, 0,
+					    on_accept, door));
 }
 
 int server_listen_unix(struct server *server, const char *path, unsigned mode, int gid)
@@ -561,8 +568,8 @@ int server_listen_unix(struct server *server, const char *path, unsigned mode, i
 
 	if (!door)
 		return -ENOMEM;
-	return door_open(door,
-			 listener_unix(&door->listener, server->loop, path, mode, gid, on_accept, door));
+	return door_open(door, listener_unix(&door->listener, server->loop, path, mode, gid,
+					     on_accept, door));
 }
 
 void server_free(struct server *server)

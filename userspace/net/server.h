@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small HTTP/1.1 server on libuv, for the control socket, the admin port and the simulated node; not for
- * clients' traffic. Requests are handed over whole (body ≤ max_body). Every wait has a deadline; a peer that is
- * slow, silent, or sends garbage is closed and disturbs nobody. Connections above max_peers wait in the backlog.
+ * A small HTTP/1.1 server on libuv, for the control socket, the admin port and the simulated node;
+ * not for clients' traffic. Requests are handed over whole (body ≤ max_body). Every wait has a
+ * deadline; a peer that is slow, silent, or sends garbage is closed and disturbs nobody.
+ * Connections above max_peers wait in the backlog.
  */
 #ifndef NET_SERVER_H
 #define NET_SERVER_H
@@ -17,13 +18,15 @@ struct server;
 struct exchange; /* one request and its answer */
 
 struct server_options {
-	size_t max_body;	 /* bytes; larger: 413 */
-	unsigned max_peers;	 /* 0: 1024 */
-	uint64_t head_timeout_ms; /* 0: 10,000, from accept or end of the last answer's request... to a whole request */
+	size_t max_body;	  /* bytes; larger: 413 */
+	unsigned max_peers;	  /* 0: 1024 */
+	uint64_t head_timeout_ms; /* 0: 10,000, from accept or end of the last answer's request...
+				     to a whole request */
 	uint64_t idle_timeout_ms; /* keep-alive; 0: 60,000 */
 	/* The request is complete. Answer now or later, from the loop. */
 	void (*on_request)(void *arg, struct exchange *exchange);
-	/* The peer left before the answer was complete; the exchange is gone after this call. May be NULL. */
+	/* The peer left before the answer was complete; the exchange is gone after this call. May
+	 * be NULL. */
 	void (*on_abandoned)(void *arg, struct exchange *exchange);
 	void *arg;
 };
@@ -31,13 +34,15 @@ struct server_options {
 struct server *server_new(uv_loop_t *loop, const struct server_options *options);
 /* 0 or -errno. `*port` 0 = any, written back. May be called several times. */
 int server_listen_tcp(struct server *server, const struct addr *address, uint16_t *port);
-/* A stale socket of that path is replaced, a living one or anything else is -EADDRINUSE. mode as chmod. */
+/* A stale socket of that path is replaced, a living one or anything else is -EADDRINUSE. mode as
+ * chmod. */
 int server_listen_unix(struct server *server, const char *path, unsigned mode, int gid);
 /* Closes listeners and peers; frees when the loop has closed the handles. */
 void server_free(struct server *server);
 
 const struct http1_head *exchange_head(const struct exchange *exchange);
-const char *exchange_path(const struct exchange *exchange); /* target without query, percent-decoded */
+const char *
+exchange_path(const struct exchange *exchange); /* target without query, percent-decoded */
 /* Decoded query parameter, "" for one without value, NULL if absent. */
 const char *exchange_query(const struct exchange *exchange, const char *name);
 const char *exchange_body(const struct exchange *exchange, size_t *len);
@@ -45,11 +50,13 @@ int exchange_fd(const struct exchange *exchange); /* for SO_PEERCRED */
 void exchange_set_data(struct exchange *exchange, void *data);
 void *exchange_data(const struct exchange *exchange);
 
-/* A whole answer. `fields` are extra header lines, each ending in CRLF, or NULL. Ends the exchange. */
-void exchange_answer(struct exchange *exchange, int status, const char *content_type, const char *body,
-		     size_t len, const char *fields);
+/* A whole answer. `fields` are extra header lines, each ending in CRLF, or NULL. Ends the exchange.
+ */
+void exchange_answer(struct exchange *exchange, int status, const char *content_type,
+		     const char *body, size_t len, const char *fields);
 /* A streamed answer: begin, pieces (each flushed at once, one chunk), end. */
-void exchange_begin(struct exchange *exchange, int status, const char *content_type, const char *fields);
+void exchange_begin(struct exchange *exchange, int status, const char *content_type,
+		    const char *fields);
 /* Returns bytes not yet written by the kernel: the caller may slow down, or exchange_abort(). */
 size_t exchange_write(struct exchange *exchange, const char *data, size_t len);
 void exchange_end(struct exchange *exchange);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The inside of net/server: shared by server.c (listeners, peers) and exchange.c (requests and answers). */
+/* The inside of net/server: shared by server.c (listeners, peers) and exchange.c (requests and
+ * answers). */
 #ifndef NET_SERVER_IMPL_H
 #define NET_SERVER_IMPL_H
 
@@ -11,13 +12,20 @@
 /*
  * A peer is in one of these states, and its one timer means:
  *	FRESH      connected, nothing received yet           head_timeout, from accept
- *	RECEIVING  some of a request has arrived              head_timeout, from the accept or the request's first byte
- *	ANSWERING  exchange is with the server's owner        no byte of a full queue has left for head_timeout
- *	IDLE       kept alive                                 idle_timeout
- *	LEAVING    last answer queued, its end not confirmed   flushing: as ANSWERING; then LINGER_MS
- *	CLOSED     handles are closing                        -
+ *	RECEIVING  some of a request has arrived              head_timeout, from the accept or the
+ *request's first byte ANSWERING  exchange is with the server's owner        no byte of a full queue
+ *has left for head_timeout IDLE       kept alive                                 idle_timeout
+ *	LEAVING    last answer queued, its end not confirmed   flushing: as ANSWERING; then
+ *LINGER_MS CLOSED     handles are closing                        -
  */
-enum peer_state { PEER_FRESH, PEER_RECEIVING, PEER_ANSWERING, PEER_IDLE, PEER_LEAVING, PEER_CLOSED };
+enum peer_state {
+	PEER_FRESH,
+	PEER_RECEIVING,
+	PEER_ANSWERING,
+	PEER_IDLE,
+	PEER_LEAVING,
+	PEER_CLOSED
+};
 
 struct query_pair {
 	const char *name, *value; /* in exchange->decoded */
@@ -25,13 +33,14 @@ struct query_pair {
 
 struct exchange {
 	struct peer *peer;
-	const struct http1_head *head; /* the parser's: nothing is fed to it while an answer is due */
+	const struct http1_head
+		*head; /* the parser's: nothing is fed to it while an answer is due */
 	struct buf body;
 	char *decoded; /* path and query pairs, NUL-terminated each */
 	struct query_pair *pairs;
 	size_t n_pairs;
 	void *data;
-	bool bodiless;	/* the answer to a HEAD, or 204, 304 */
+	bool bodiless; /* the answer to a HEAD, or 204, 304 */
 	bool chunked, keep_alive, begun;
 };
 
@@ -51,14 +60,14 @@ struct peer {
 	struct buf pending;	   /* received behind the request that is being answered */
 	enum peer_state state;
 	unsigned open_handles;
-	int refusal;	 /* status to refuse the request with, found while parsing it */
-	bool running;	 /* in peer_run(): the next request will be seen to */
-	bool broken;	 /* writing failed; the timer will tell the owner */
-	bool eof;	 /* the peer sends no more */
-	bool flushed;	 /* LEAVING: all written */
+	int refusal;	      /* status to refuse the request with, found while parsing it */
+	bool running;	      /* in peer_run(): the next request will be seen to */
+	bool broken;	      /* writing failed; the timer will tell the owner */
+	bool eof;	      /* the peer sends no more */
+	bool flushed;	      /* LEAVING: all written */
 	uint64_t queued;      /* bytes ever to be written */
 	uint64_t sent_before; /* of them, gone when the timer was set */
-	size_t discarded; /* LEAVING: bytes thrown away */
+	size_t discarded;     /* LEAVING: bytes thrown away */
 };
 
 struct server {

@@ -48,7 +48,8 @@ long url_decode(char *out, const char *text, size_t len, bool plus)
 
 void url_encode(struct buf *out, const char *text)
 {
-	static const char plain[] = "-._~:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	static const char plain[] =
+		"-._~:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 	for (; *text; text++) {
 		if (strchr(plain, *text))

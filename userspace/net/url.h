@@ -9,8 +9,9 @@
 #include "base/buf.h"
 
 /*
- * Decodes `len` bytes to `out`, which has room for len + 1 and may be `text` itself; NUL-terminated. `plus`: a '+' is a
- * space (queries). Returns the length, or -1: bad escape, or NUL or control character in the result.
+ * Decodes `len` bytes to `out`, which has room for len + 1 and may be `text` itself;
+ * NUL-terminated. `plus`: a '+' is a space (queries). Returns the length, or -1: bad escape, or NUL
+ * or control character in the result.
  */
 long url_decode(char *out, const char *text, size_t len, bool plus);
 

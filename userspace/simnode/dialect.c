@@ -8,8 +8,8 @@
 
 #include "simnode/sim_impl.h"
 
-#define NDJSON "application/x-ndjson"
-#define SSE "text/event-stream"
+#define NDJSON	       "application/x-ndjson"
+#define SSE	       "text/event-stream"
 #define EMBEDDING_SIZE 8
 
 bool sim_kind_v1(enum sim_kind kind)
@@ -22,7 +22,8 @@ void sim_answer_json(struct simnode *node, struct exchange *exchange, int status
 	if (buf_failed(json) || !json->data)
 		exchange_answer(exchange, 500, NULL, NULL, 0, node->fields);
 	else
-		exchange_answer(exchange, status, "application/json", json->data, json->len, node->fields);
+		exchange_answer(exchange, status, "application/json", json->data, json->len,
+				node->fields);
 	buf_fini(json);
 }
 
@@ -48,7 +49,8 @@ static void put_v1_error(struct json_writer *w, int status, const char *text)
 	json_end(w, '}');
 }
 
-void sim_error(struct simnode *node, struct exchange *exchange, bool v1, int status, const char *format, ...)
+void sim_error(struct simnode *node, struct exchange *exchange, bool v1, int status,
+	       const char *format, ...)
 {
 	struct buf out = {0};
 	struct json_writer w = {.out = &out};
@@ -101,13 +103,17 @@ static void put_counts(struct sim_job *job, struct json_writer *w)
 {
 	uint64_t now = uv_now(job->service->node->loop);
 
-	json_pair_string(w, "done_reason", job->unload ? "unload" : job->load ? "load" : finish_reason(job));
+	json_pair_string(w, "done_reason",
+			 job->unload ? "unload"
+			 : job->load ? "load"
+				     : finish_reason(job));
 	json_pair_int(w, "total_duration", (int64_t)(now - job->taken_at_ms) * 1000000);
 	json_pair_int(w, "load_duration", 1);
 	if (job->load)
 		return;
 	json_pair_int(w, "prompt_eval_count", 1);
-	json_pair_int(w, "prompt_eval_duration", (int64_t)(job->first_at_ms - job->taken_at_ms) * 1000000);
+	json_pair_int(w, "prompt_eval_duration",
+		      (int64_t)(job->first_at_ms - job->taken_at_ms) * 1000000);
 	json_pair_int(w, "eval_count", (int64_t)job->total);
 	json_pair_int(w, "eval_duration", (int64_t)(now - job->first_at_ms) * 1000000 + 1);
 }
@@ -167,8 +173,8 @@ static void put_v1_head(struct sim_job *job, struct json_writer *w, bool chunk)
 }
 
 /* NULL text: an empty delta. `role`: the first chunk of a chat. */
-static void put_choice(struct sim_job *job, struct json_writer *w, const char *part, const char *text, bool role,
-		       const char *finish)
+static void put_choice(struct sim_job *job, struct json_writer *w, const char *part,
+		       const char *text, bool role, const char *finish)
 {
 	json_begin(w, '{');
 	json_pair_int(w, "index", 0);
@@ -187,7 +193,8 @@ static void put_choice(struct sim_job *job, struct json_writer *w, const char *p
 	json_end(w, '}');
 }
 
-static void put_event(struct sim_job *job, struct buf *out, const char *text, bool role, const char *finish)
+static void put_event(struct sim_job *job, struct buf *out, const char *text, bool role,
+		      const char *finish)
 {
 	struct json_writer w = {.out = out};
 

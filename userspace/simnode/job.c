@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Inferences: what is asked, slots and the queue before them, and the clock by which tokens come. */
+/* Inferences: what is asked, slots and the queue before them, and the clock by which tokens come.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "simnode/sim_impl.h"
 
-#define TOKENS_MAX 100000000
-#define UNWRITTEN_MAX (1u << 20) /* of a client that does not read; no more tokens until it does */
+#define TOKENS_MAX    100000000
+#define UNWRITTEN_MAX (1u << 20) /* of a client that does not read; no more tokens until it does \
+				  */
 #define RETRY_MS 20
 
 static void on_timer(uv_timer_t *timer);
@@ -39,7 +41,8 @@ static void fill_slots(struct sim_service *service)
 	struct simnode *node = service->node;
 	struct sim_counts *counts = &node->counts;
 
-	for (struct sim_job *job = service->jobs; job && service->running < node->options.slots; job = job->next) {
+	for (struct sim_job *job = service->jobs; job && service->running < node->options.slots;
+	     job = job->next) {
 		if (job->running)
 			continue;
 		job->running = true;
@@ -119,7 +122,8 @@ static uint64_t due(const struct sim_job *job, uint64_t now)
 /* Milliseconds from now on until token n (from 0) is due, rounded up. */
 static uint64_t wait_for(const struct sim_job *job, uint64_t n, uint64_t now)
 {
-	uint64_t tps = job->service->node->options.tps, at = job->first_at_ms + (n * 1000 + tps - 1) / tps;
+	uint64_t tps = job->service->node->options.tps,
+		 at = job->first_at_ms + (n * 1000 + tps - 1) / tps;
 
 	return at > now ? at - now : 0;
 }
@@ -143,7 +147,8 @@ static void stream_some(struct sim_job *job, uint64_t now)
 		finish(job);
 	else
 		uv_timer_start(&job->timer, on_timer,
-			       unwritten < UNWRITTEN_MAX ? wait_for(job, job->sent, now) : RETRY_MS, 0);
+			       unwritten < UNWRITTEN_MAX ? wait_for(job, job->sent, now) : RETRY_MS,
+			       0);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -170,9 +175,11 @@ static void on_timer(uv_timer_t *timer)
 		finish(job);
 }
 
-static uint64_t read_tokens(struct sim_job *job, const struct json *request, const struct simnode_options *options)
+static uint64_t read_tokens(struct sim_job *job, const struct json *request,
+			    const struct simnode_options *options)
 {
-	static const char *const names[] = {"max_completion_tokens", "max_tokens", "max_output_tokens"};
+	static const char *const names[] = {"max_completion_tokens", "max_tokens",
+					    "max_output_tokens"};
 	const struct json *value = json_get(json_get(request, "options"), "num_predict");
 	int64_t number;
 
@@ -195,8 +202,10 @@ static bool is_empty_prompt(enum sim_kind kind, const struct json *request)
 
 static void read_request(struct sim_job *job, const struct json *request)
 {
-	const struct json *stream = json_get(request, "stream"), *input = json_get(request, "input");
-	bool embeds = job->kind == SIM_EMBED || job->kind == SIM_EMBEDDINGS || job->kind == SIM_V1_EMBEDDINGS;
+	const struct json *stream = json_get(request, "stream"),
+			  *input = json_get(request, "input");
+	bool embeds = job->kind == SIM_EMBED || job->kind == SIM_EMBEDDINGS ||
+		      job->kind == SIM_V1_EMBEDDINGS;
 	int64_t keep_alive = -1;
 
 	job->stream = job->kind == SIM_GENERATE || job->kind == SIM_CHAT;
@@ -232,7 +241,8 @@ static void enqueue(struct sim_job *job)
 }
 
 /* NULL: answered with an error. */
-static struct json *parse(struct simnode *node, struct exchange *exchange, enum sim_kind kind, const char **model)
+static struct json *parse(struct simnode *node, struct exchange *exchange, enum sim_kind kind,
+			  const char **model)
 {
 	struct json_error error;
 	size_t len;
@@ -259,7 +269,8 @@ void sim_job_start(struct sim_service *service, struct exchange *exchange, enum 
 
 	node->counts.requests++;
 	if (node->options.status) {
-		sim_error(node, exchange, sim_kind_v1(kind), node->options.status, "simulated failure of %s", node->name);
+		sim_error(node, exchange, sim_kind_v1(kind), node->options.status,
+			  "simulated failure of %s", node->name);
 		return;
 	}
 	if (kind != SIM_OTHER) {
@@ -274,7 +285,10 @@ void sim_job_start(struct sim_service *service, struct exchange *exchange, enum 
 	}
 	job = calloc(1, sizeof(*job));
 	if (job) {
-		*job = (struct sim_job){.service = service, .exchange = exchange, .kind = kind, .model = strdup(model)};
+		*job = (struct sim_job){.service = service,
+					.exchange = exchange,
+					.kind = kind,
+					.model = strdup(model)};
 		read_request(job, request);
 	}
 	json_free(request);

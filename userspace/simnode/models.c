@@ -67,7 +67,8 @@ static void put_model(struct json_writer *w, const char *name, bool loaded)
 	json_pair_string(w, "name", full);
 	json_pair_string(w, "model", full);
 	json_pair_int(w, "size", 4096);
-	json_pair_string(w, "digest", "0000000000000000000000000000000000000000000000000000000000000000");
+	json_pair_string(w, "digest",
+			 "0000000000000000000000000000000000000000000000000000000000000000");
 	put_details(w);
 	if (loaded) {
 		json_pair_string(w, "expires_at", "2318-01-01T00:00:00Z");

@@ -6,29 +6,34 @@
 
 #include "simnode/sim_impl.h"
 
-#define V1 SIM_OPENAI
+#define V1  SIM_OPENAI
 #define ALL (~0u)
 
 typedef void route_function(struct sim_service *service, struct exchange *exchange);
 
 static void answer_text(struct sim_service *service, struct exchange *exchange, const char *text)
 {
-	exchange_answer(exchange, 200, "text/plain; charset=utf-8", text, strlen(text), service->node->fields);
+	exchange_answer(exchange, 200, "text/plain; charset=utf-8", text, strlen(text),
+			service->node->fields);
 }
 
 static void get_root(struct sim_service *service, struct exchange *exchange)
 {
 	if (service->routes & SIM_IMMICH)
-		exchange_answer(exchange, 200, "application/json", "{\"message\":\"Immich ML\"}", 23, service->node->fields);
+		exchange_answer(exchange, 200, "application/json", "{\"message\":\"Immich ML\"}",
+				23, service->node->fields);
 	else
-		answer_text(service, exchange, service->routes & SIM_OLLAMA ? "Ollama is running" : service->node->name);
+		answer_text(service, exchange,
+			    service->routes & SIM_OLLAMA ? "Ollama is running"
+							 : service->node->name);
 }
 
 static void get_version(struct sim_service *service, struct exchange *exchange)
 {
 	static const char text[] = "{\"version\":\"0.12.0\"}";
 
-	exchange_answer(exchange, 200, "application/json", text, sizeof(text) - 1, service->node->fields);
+	exchange_answer(exchange, 200, "application/json", text, sizeof(text) - 1,
+			service->node->fields);
 }
 
 static void get_tags(struct sim_service *service, struct exchange *exchange)
@@ -75,8 +80,10 @@ static void get_model(struct sim_service *service, struct exchange *exchange)
 
 static void post_show(struct sim_service *service, struct exchange *exchange)
 {
-	static const char text[] = "{\"modelfile\":\"\",\"parameters\":\"\",\"template\":\"\",\"details\":{\"format\":\"gguf\","
-				   "\"family\":\"simulated\"},\"model_info\":{},\"capabilities\":[\"completion\"]}";
+	static const char text[] =
+		"{\"modelfile\":\"\",\"parameters\":\"\",\"template\":\"\",\"details\":{\"format\":"
+		"\"gguf\","
+		"\"family\":\"simulated\"},\"model_info\":{},\"capabilities\":[\"completion\"]}";
 	struct json_error error;
 	size_t len;
 	const char *body = exchange_body(exchange, &len), *name;
@@ -90,7 +97,8 @@ static void post_show(struct sim_service *service, struct exchange *exchange)
 	else if (!sim_model_known(service->node, name))
 		sim_error(service->node, exchange, false, 404, "model '%s' not found", name);
 	else
-		exchange_answer(exchange, 200, "application/json", text, sizeof(text) - 1, service->node->fields);
+		exchange_answer(exchange, 200, "application/json", text, sizeof(text) - 1,
+				service->node->fields);
 	json_free(request);
 }
 
@@ -98,8 +106,8 @@ static void get_health(struct sim_service *service, struct exchange *exchange)
 {
 	bool llama = service->routes & SIM_LLAMACPP;
 
-	exchange_answer(exchange, 200, llama ? "application/json" : NULL, "{\"status\":\"ok\"}", llama ? 15 : 0,
-			service->node->fields);
+	exchange_answer(exchange, 200, llama ? "application/json" : NULL, "{\"status\":\"ok\"}",
+			llama ? 15 : 0, service->node->fields);
 }
 
 static void get_comfyui(struct sim_service *service, struct exchange *exchange)
@@ -109,7 +117,8 @@ static void get_comfyui(struct sim_service *service, struct exchange *exchange)
 	struct buf out = {0};
 
 	if (!strcmp(path, "/prompt"))
-		buf_printf(&out, "{\"exec_info\":{\"queue_remaining\":%u}}", counts->active + counts->waiting);
+		buf_printf(&out, "{\"exec_info\":{\"queue_remaining\":%u}}",
+			   counts->active + counts->waiting);
 	else if (!strcmp(path, "/queue"))
 		buf_puts(&out, "{\"queue_running\":[],\"queue_pending\":[]}");
 	else
@@ -123,8 +132,9 @@ static void post_prompt(struct sim_service *service, struct exchange *exchange)
 	struct buf out = {0};
 
 	node->counts.requests++;
-	buf_printf(&out, "{\"prompt_id\":\"%" PRIu64 "\",\"number\":%" PRIu64 ",\"node_errors\":{}}", node->counts.requests,
-		   node->counts.requests);
+	buf_printf(&out,
+		   "{\"prompt_id\":\"%" PRIu64 "\",\"number\":%" PRIu64 ",\"node_errors\":{}}",
+		   node->counts.requests, node->counts.requests);
 	sim_answer_json(node, exchange, 200, &out);
 }
 
@@ -139,9 +149,9 @@ static void post_set(struct sim_service *service, struct exchange *exchange);
 #define NO_JOB (-1)
 
 static const struct route {
-	unsigned routes; /* engines that have it */
+	unsigned routes;	   /* engines that have it */
 	const char *method, *path; /* a path that ends in '*': all that begin so */
-	int kind;		    /* of a job, or */
+	int kind;		   /* of a job, or */
 	route_function *function;
 	bool while_loading;
 } routes[] = {
@@ -217,8 +227,10 @@ static bool set_number(const struct json *member, struct simnode_options *option
 		uint32_t *into;
 		int64_t least;
 	} numbers[] = {
-		{"slots", &options->slots, 1},	   {"tps", &options->tps, 1},
-		{"ttft_ms", &options->ttft_ms, 0}, {"tokens", &options->tokens, 1},
+		{"slots", &options->slots, 1},
+		{"tps", &options->tps, 1},
+		{"ttft_ms", &options->ttft_ms, 0},
+		{"tokens", &options->tokens, 1},
 	};
 	int64_t number;
 
@@ -246,7 +258,8 @@ static void post_set(struct sim_service *service, struct exchange *exchange)
 	struct json *request = json_parse(body, len, 0, &error);
 	bool good = request && json_type(request) == JSON_OBJECT;
 
-	for (const struct json *member = json_first(request); good && member; member = json_next(member)) {
+	for (const struct json *member = json_first(request); good && member;
+	     member = json_next(member)) {
 		const char *text = json_string(member);
 
 		if (!strcmp(json_key(member), "fail") && text)
@@ -262,7 +275,8 @@ static void post_set(struct sim_service *service, struct exchange *exchange)
 		return;
 	}
 	sim_error(service->node, exchange, false, 400,
-		  "expected slots, tps, ttft_ms, tokens, status, fail (none|hang|close|sse-error|cut=N)");
+		  "expected slots, tps, ttft_ms, tokens, status, fail "
+		  "(none|hang|close|sse-error|cut=N)");
 }
 
 static bool path_fits(const char *pattern, const char *path)
@@ -275,7 +289,8 @@ static bool path_fits(const char *pattern, const char *path)
 }
 
 /* *known: some other method is allowed. */
-static const struct route *route_find(const struct sim_service *service, const struct exchange *exchange, bool *known)
+static const struct route *route_find(const struct sim_service *service,
+				      const struct exchange *exchange, bool *known)
 {
 	const char *method = exchange_head(exchange)->method, *path = exchange_path(exchange);
 
@@ -296,15 +311,18 @@ void sim_on_request(void *arg, struct exchange *exchange)
 {
 	struct sim_service *service = arg;
 	struct simnode *node = service->node;
-	bool known, v1 = !strncmp(exchange_path(exchange), "/v1/", 4) || !(service->routes & SIM_OLLAMA);
+	bool known, v1 = !strncmp(exchange_path(exchange), "/v1/", 4) ||
+			 !(service->routes & SIM_OLLAMA);
 	const struct route *route = route_find(service, exchange, &known);
 
 	if (!route) {
-		sim_error(node, exchange, v1, known ? 405 : 404, known ? "method not allowed" : "page not found");
+		sim_error(node, exchange, v1, known ? 405 : 404,
+			  known ? "method not allowed" : "page not found");
 		return;
 	}
 	node->counts.hits[route - routes]++;
-	if (!route->while_loading && uv_now(node->loop) - node->started_at_ms < node->options.load_ms)
+	if (!route->while_loading &&
+	    uv_now(node->loop) - node->started_at_ms < node->options.load_ms)
 		sim_error(node, exchange, v1, 503, "Loading model");
 	else if (route->function)
 		route->function(service, exchange);

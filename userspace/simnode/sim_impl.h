@@ -12,27 +12,28 @@
 #include "simnode/simnode.h"
 
 /* Which routes a service has. */
-#define SIM_OLLAMA 1u
-#define SIM_OPENAI 2u /* all that speak it */
-#define SIM_HEALTH 4u /* llama.cpp, vLLM, SGLang */
+#define SIM_OLLAMA   1u
+#define SIM_OPENAI   2u /* all that speak it */
+#define SIM_HEALTH   4u /* llama.cpp, vLLM, SGLang */
 #define SIM_LLAMACPP 8u
-#define SIM_COMFYUI 16u
-#define SIM_IMMICH 32u
-#define SIM_HTTP 64u
-#define SIM_TCP 128u
-#define SIM_WYOMING 256u
+#define SIM_COMFYUI  16u
+#define SIM_IMMICH   32u
+#define SIM_HTTP     64u
+#define SIM_TCP	     128u
+#define SIM_WYOMING  256u
 
 #define SIM_ROUTES_MAX 48
 
-enum sim_kind { /* what is asked, and in which shape the answer goes out */
-	SIM_GENERATE,	/* Ollama /api/generate */
-	SIM_CHAT,	/* Ollama /api/chat */
-	SIM_EMBED,	/* Ollama /api/embed */
-	SIM_EMBEDDINGS, /* Ollama /api/embeddings */
-	SIM_V1_CHAT,
-	SIM_V1_COMPLETIONS,
-	SIM_V1_EMBEDDINGS,
-	SIM_OTHER, /* anything else that takes a slot: one JSON object with name, model and text */
+enum sim_kind {			/* what is asked, and in which shape the answer goes out */
+		SIM_GENERATE,	/* Ollama /api/generate */
+		SIM_CHAT,	/* Ollama /api/chat */
+		SIM_EMBED,	/* Ollama /api/embed */
+		SIM_EMBEDDINGS, /* Ollama /api/embeddings */
+		SIM_V1_CHAT,
+		SIM_V1_COMPLETIONS,
+		SIM_V1_EMBEDDINGS,
+		SIM_OTHER, /* anything else that takes a slot: one JSON object with name, model and
+			      text */
 };
 
 struct sim_job { /* an inference that waits for a slot, or has one */
@@ -40,11 +41,11 @@ struct sim_job { /* an inference that waits for a slot, or has one */
 	struct sim_service *service;
 	struct exchange *exchange;
 	enum sim_kind kind;
-	char *model; /* as the client calls it */
+	char *model;			/* as the client calls it */
 	bool stream, usage, by_request; /* by_request: the request says how many tokens */
-	bool load, unload;		 /* an empty prompt: only (un)loads the model */
-	size_t inputs;			 /* of an embedding */
-	uint64_t total, sent;		 /* tokens */
+	bool load, unload;		/* an empty prompt: only (un)loads the model */
+	size_t inputs;			/* of an embedding */
+	uint64_t total, sent;		/* tokens */
 	uint64_t number, taken_at_ms, first_at_ms;
 	uv_timer_t timer;
 	bool running, begun;
@@ -59,8 +60,8 @@ struct sim_service {
 	struct sim_service *next;
 	struct simnode *node;
 	unsigned routes;
-	struct server *server;	   /* HTTP, or */
-	struct listener *listener; /* a stream */
+	struct server *server;		 /* HTTP, or */
+	struct listener *listener;	 /* a stream */
 	struct sim_job *jobs, *last_job; /* in order of arrival: running and waiting */
 	unsigned running;
 };
@@ -92,8 +93,9 @@ void sim_release(struct simnode *node);
 
 /* models.c */
 struct sim_model *sim_model_find(struct simnode *node, const char *name);
-bool sim_model_known(const struct simnode *node, const char *name); /* true for all when there is no list */
-bool sim_name_equal(const char *a, const char *b);		    /* x == x:latest */
+bool sim_model_known(const struct simnode *node,
+		     const char *name);		   /* true for all when there is no list */
+bool sim_name_equal(const char *a, const char *b); /* x == x:latest */
 void sim_list_tags(struct simnode *node, struct json_writer *w, bool loaded_only);
 void sim_list_v1(struct simnode *node, struct json_writer *w);
 
@@ -107,8 +109,8 @@ void sim_job_drop(struct sim_job *job);
 
 /* dialect.c */
 bool sim_kind_v1(enum sim_kind kind);
-void sim_error(struct simnode *node, struct exchange *exchange, bool v1, int status, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
+void sim_error(struct simnode *node, struct exchange *exchange, bool v1, int status,
+	       const char *format, ...) __attribute__((format(printf, 5, 6)));
 void sim_answer_json(struct simnode *node, struct exchange *exchange, int status, struct buf *json);
 void sim_stream_begin(struct sim_job *job);
 /* Token `job->sent`; returns bytes that wait to be written. */

@@ -7,8 +7,8 @@
 
 #include "simnode/sim_impl.h"
 
-#define MAX_BODY (256u << 20)
-#define MAX_PEERS 100000
+#define MAX_BODY	(256u << 20)
+#define MAX_PEERS	100000
 #define IDLE_TIMEOUT_MS 600000
 
 static const struct {
@@ -180,7 +180,8 @@ static int serve_http(struct sim_service *service, const struct addr *address, u
 	return error;
 }
 
-int simnode_serve(struct simnode *node, const char *engine, const struct addr *address, uint16_t *port)
+int simnode_serve(struct simnode *node, const char *engine, const struct addr *address,
+		  uint16_t *port)
 {
 	size_t i = engine_find(engine);
 	struct sim_service *service;
@@ -194,7 +195,8 @@ int simnode_serve(struct simnode *node, const char *engine, const struct addr *a
 	service->node = node;
 	service->routes = engines[i].routes;
 	if (service->routes & (SIM_TCP | SIM_WYOMING))
-		error = listener_tcp(&service->listener, node->loop, address, port, 0, sim_on_connection, service);
+		error = listener_tcp(&service->listener, node->loop, address, port, 0,
+				     sim_on_connection, service);
 	else
 		error = serve_http(service, address, port);
 	if (error) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A simulated inference node, for demonstrations and tests: it listens as one or more engines and answers as they do,
- * without a model. Ollama and OpenAI dialects with streaming, slots and a queue as Ollama has them; ComfyUI, Immich and
- * Wyoming as far as a probe and a simple client go; raw TCP (a banner, then an echo). It says its name in all answers.
- * What it was asked is told by GET /sim/stats, how it behaves is changed by POST /sim/set.
+ * A simulated inference node, for demonstrations and tests: it listens as one or more engines and
+ * answers as they do, without a model. Ollama and OpenAI dialects with streaming, slots and a queue
+ * as Ollama has them; ComfyUI, Immich and Wyoming as far as a probe and a simple client go; raw TCP
+ * (a banner, then an echo). It says its name in all answers. What it was asked is told by GET
+ * /sim/stats, how it behaves is changed by POST /sim/set.
  */
 #ifndef SIMNODE_SIMNODE_H
 #define SIMNODE_SIMNODE_H
@@ -28,12 +29,13 @@ struct simnode_options { /* strings must outlive the node */
 	size_t n_models;
 	const char *const *loaded; /* in memory; NULL: all */
 	size_t n_loaded;
-	uint32_t slots;	 /* requests at once, of each service; the rest waits in order, without bound */
-	uint32_t tps;	 /* tokens per second */
+	uint32_t slots; /* requests at once, of each service; the rest waits in order, without bound
+			 */
+	uint32_t tps;	/* tokens per second */
 	uint32_t ttft_ms;
-	uint32_t tokens; /* of an answer, where the request does not say */
+	uint32_t tokens;  /* of an answer, where the request does not say */
 	uint32_t load_ms; /* answers 503 for so long */
-	int status;	 /* every inference answers this; 0: none */
+	int status;	  /* every inference answers this; 0: none */
 	enum sim_fail fail;
 	uint32_t fail_after;
 };
@@ -48,10 +50,11 @@ int simnode_fail_parse(struct simnode_options *options, const char *text);
 /* NULL with errno. */
 struct simnode *simnode_new(uv_loop_t *loop, const struct simnode_options *options);
 /*
- * Listens as `engine`: one of the configuration's, or "any" (ollama, llamacpp and openai at once). `*port` 0 = any,
- * written back. 0, -EINVAL for an unknown engine, or -errno.
+ * Listens as `engine`: one of the configuration's, or "any" (ollama, llamacpp and openai at once).
+ * `*port` 0 = any, written back. 0, -EINVAL for an unknown engine, or -errno.
  */
-int simnode_serve(struct simnode *node, const char *engine, const struct addr *address, uint16_t *port);
+int simnode_serve(struct simnode *node, const char *engine, const struct addr *address,
+		  uint16_t *port);
 /* 0: that engine has no port of its own, or is unknown. */
 uint16_t simnode_default_port(const char *engine);
 /* Closes all; memory goes when the loop has closed the handles. NULL is allowed. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The Wyoming protocol: events of one line of JSON, then data_length bytes of JSON, then payload_length bytes. */
+/* The Wyoming protocol: events of one line of JSON, then data_length bytes of JSON, then
+ * payload_length bytes. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -54,7 +55,8 @@ static void put_speech(struct buf *out)
 	static const char format[] = "\"data\":{\"rate\":16000,\"width\":2,\"channels\":1}";
 
 	buf_printf(out, "{\"type\":\"audio-start\",%s}\n", format);
-	buf_printf(out, "{\"type\":\"audio-chunk\",%s,\"payload_length\":8}\n\1\1\1\1\1\1\1\1", format);
+	buf_printf(out, "{\"type\":\"audio-chunk\",%s,\"payload_length\":8}\n\1\1\1\1\1\1\1\1",
+		   format);
 	buf_puts(out, "{\"type\":\"audio-stop\"}\n");
 }
 
@@ -69,12 +71,14 @@ static bool length_of(const struct json *event, const char *key, uint64_t *lengt
 	return true;
 }
 
-static bool on_event(struct sim_wyoming *state, const char *name, const struct json *event, struct buf *out)
+static bool on_event(struct sim_wyoming *state, const char *name, const struct json *event,
+		     struct buf *out)
 {
 	const char *type = json_string(json_get(event, "type"));
 	uint64_t data, payload;
 
-	if (!type || !length_of(event, "data_length", &data) || !length_of(event, "payload_length", &payload))
+	if (!type || !length_of(event, "data_length", &data) ||
+	    !length_of(event, "payload_length", &payload))
 		return false;
 	state->skip = data + payload;
 	if (!strcmp(type, "describe"))
