@@ -29,6 +29,7 @@ from labnet import (NETNS, LabError, Machine, Namespace, attach_xdp_pass, run, s
 REPO = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("MEGALITH_BUILD", REPO / "build")).resolve()
 LABS = Path(os.environ.get("MEGALITH_LABS", "/run/megalith-lab"))
+PROGRAMS = ("megalithd", "megalith-proxy", "megalithctl", "megalith-simnode")
 NAME_PATTERN = re.compile(r"^mg[0-9a-f]{4}$")
 
 LAN4, LAN6 = "10.77.1.{}", "fd77:1::{}"  # clients' side; the gateway is 1
@@ -81,7 +82,7 @@ COMMON_MODEL = "lab:latest"  # every simulated node has it, so any answers, casc
 PERSONA_SETS = {"default": (DEFAULT_NODES, DEFAULT_PERSONAS, DEFAULT_MODELS)}
 
 
-def missing(binaries=("megalithd", "megalith-proxy", "megalithctl", "megalith-simnode")):
+def missing(binaries=PROGRAMS):
     """What keeps a lab from running here, as sentences; empty when nothing does."""
     found = []
     if os.geteuid() != 0:
@@ -118,6 +119,7 @@ class Lab:
         self.run_dir, self.state_dir = self.dir / "run", self.dir / "state"
         self.bpf_dir = self.dir / "bpf" / "megalith"
         self.log_dir, self.config_path = self.dir / "log", self.dir / "megalith.json"
+        self.bin = self.dir / "bin"
         self.gw = self._machine("gw", LAN4.format(1), LAN6.format(1))
         self.switch = Namespace(f"{self.name}-switch")
         self.clients = [self._machine(f"cl{i + 1}", LAN4.format(FIRST_CLIENT + i),
@@ -183,9 +185,10 @@ class Lab:
             raise LabError(f"lab {self.name} is there already: scripts/lab down --name {self.name}")
         self.owner = {"pid": os.getpid(), "start": start_time(os.getpid())}
         try:
-            for path in (self.run_dir, self.state_dir, self.log_dir, self.bpf_dir.parent):
+            for path in (self.run_dir, self.state_dir, self.log_dir, self.bpf_dir.parent, self.bin):
                 path.mkdir(parents=True)
             self._save()
+            self._install()
             run("mount", "-t", "bpf", "-o", "mode=0700", "megalith-lab", self.bpf_dir.parent)
             self._build_network()
             self.write_config()
@@ -220,6 +223,15 @@ class Lab:
         left = [p.name for p in NETNS.glob(f"{self.name}-*")] if NETNS.is_dir() else []
         if left or self.dir.exists():
             raise LabError(f"lab {self.name}: could not remove {' '.join(left)} {self.dir}")
+
+    def _install(self):
+        """Programs where the proxy's user can reach them: the build may be in a private home."""
+        for path in (LABS, self.dir, self.bin):
+            path.chmod(0o755)
+        for program in PROGRAMS:
+            if (BUILD / program).exists():
+                shutil.copy(BUILD / program, self.bin / program)
+                (self.bin / program).chmod(0o755)
 
     def _end_processes(self):
         """By the recorded pids, then whatever else lives in the lab's own namespaces."""
@@ -358,7 +370,7 @@ class Lab:
     def simnode_argv(self, name):
         specs = [s for s in self.node_specs[name]["services"].values() if isinstance(s, dict)]
         slots = max([spec.get("capacity", 0) for spec in specs], default=0) or 64
-        argv = [BUILD / "megalith-simnode", "--name", name, "--slots", slots, "--ttft-ms", 5]
+        argv = [self.bin / "megalith-simnode", "--name", name, "--slots", slots, "--ttft-ms", 5]
         for engine, port in self.services(name).values():
             argv += ["--service", f"{engine}:{port}"]
         for model in [m for spec in specs for m in spec.get("pin", [])] + [COMMON_MODEL]:
@@ -403,7 +415,7 @@ class Lab:
         return ["--run-dir", self.run_dir, "--state-dir", self.state_dir, "--bpf-dir", self.bpf_dir]
 
     def controller_argv(self, *more):
-        return [BUILD / "megalithd", "-c", self.config_path, *self.directories(), *more]
+        return [self.bin / "megalithd", "-c", self.config_path, *self.directories(), *more]
 
     def start_controller(self, *more, healthy=True):
         """megalithd in the gateway. Returns when it is ready and, if asked, all nodes are up."""
@@ -424,7 +436,7 @@ class Lab:
 
     def ctl(self, *argv, check=True):
         """megalithctl, as anybody on the gateway would use it."""
-        return self.gw.namespace.run(BUILD / "megalithctl", "--run-dir", self.run_dir, *argv,
+        return self.gw.namespace.run(self.bin / "megalithctl", "--run-dir", self.run_dir, *argv,
                                      check=check)
 
     def status(self):

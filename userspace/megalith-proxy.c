@@ -154,9 +154,29 @@ static bool program_on_report(void *arg, struct buf *body)
 	return fallback_report(program->fallback, body);
 }
 
+static void program_on_fresh(void *arg, uint32_t ticket)
+{
+	struct program *program = arg;
+
+	fallback_fresh(program->fallback, ticket);
+}
+
+static uint32_t program_refresh(void *arg)
+{
+	struct program *program = arg;
+
+	return program->follow ? follow_refresh(program->follow) : 0;
+}
+
+static const struct fallback_events fallback_events = {
+	.on_busy = program_on_busy,
+	.refresh = program_refresh,
+};
+
 static const struct follow_events program_events = {
 	.on_plan = program_on_plan,
 	.on_load = program_on_load,
+	.on_fresh = program_on_fresh,
 	.on_report = program_on_report,
 };
 
@@ -216,7 +236,7 @@ static int program_start(struct program *program, const char *control)
 	uv_signal_start(&program->terminate, program_on_signal, SIGTERM);
 	uv_signal_start(&program->interrupt, program_on_signal, SIGINT);
 	program->fallback =
-		fallback_new(&program->loop, descriptors_raise(), program_on_busy, program);
+		fallback_new(&program->loop, descriptors_raise(), &fallback_events, program);
 	if (!program->fallback)
 		return -errno;
 	program->follow = follow_new(&program->loop, control, &program_events, program);

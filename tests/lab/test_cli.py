@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from labfarm import BUILD, DEFAULT_PERSONAS
+from labfarm import DEFAULT_PERSONAS
 from rig import RAW, held
 from labclient import Stream
 
@@ -124,5 +124,5 @@ def test_cli__bad_configuration_is_2(lab):
 
 @pytest.mark.parametrize("argv", [("status",), ("weight", "halo-1", "5"), ("reload",), ()])
 def test_cli__no_controller_is_3(lab, argv):
-    done = lab.gw.run(BUILD / "megalithctl", "--run-dir", lab.dir / "nobody", *argv, check=False)
+    done = lab.gw.run(lab.bin / "megalithctl", "--run-dir", lab.dir / "nobody", *argv, check=False)
     assert done.returncode == 3 and len(done.stderr.strip().splitlines()) == 1

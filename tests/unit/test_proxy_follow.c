@@ -31,6 +31,9 @@ struct rig {
 	uint32_t pairs[2][2];
 	size_t n_pairs;
 	struct buf report; /* body of the last one */
+	bool tells;	   /* answers bring counts */
+	bool silent;	   /* reports get no answer */
+	uint32_t served;
 };
 
 static void on_wake(uv_timer_t *timer)
@@ -82,7 +85,12 @@ static void on_request(void *arg, struct exchange *exchange)
 	buf_clear(&rig->report);
 	buf_add(&rig->report, body, len);
 	rig->reports++;
-	exchange_answer(exchange, 200, "application/json", "{}", 2, NULL);
+	if (rig->silent)
+		return;
+	if (rig->tells)
+		exchange_answer(exchange, 200, "application/json", "{\"load\":[[5,6]]}", 16, NULL);
+	else
+		exchange_answer(exchange, 200, "application/json", "{}", 2, NULL);
 }
 
 static void on_abandoned(void *arg, struct exchange *exchange)
@@ -148,8 +156,18 @@ static bool on_report(void *arg, struct buf *body)
 	return true;
 }
 
-static const struct follow_events events = {
-	.on_plan = on_plan, .on_load = on_load, .on_report = on_report};
+static void on_fresh(void *arg, uint32_t ticket)
+{
+	struct rig *rig = arg;
+
+	rig->served = ticket;
+}
+
+static const struct follow_events events = {.on_fresh = on_fresh,
+
+					    .on_plan = on_plan,
+					    .on_load = on_load,
+					    .on_report = on_report};
 
 static int set_up(void **state)
 {
@@ -288,6 +306,48 @@ static void test_follow__reports_each_second_and_ten_times_at_most(void **state)
 	assert_true(uv_now(&rig->loop) - begin < 900);
 }
 
+static void test_follow__counts_of_now_when_asked(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t first, second;
+	unsigned reports;
+
+	rig->tells = true;
+	start(rig);
+	assert_int_equal(follow_refresh(rig->follow), 0); /* it is not known to tell */
+	tell(rig, PLAN(8));
+	UNTIL(rig, rig->loads == 1);
+	assert_int_equal(rig->pairs[0][1], 6);
+	reports = rig->reports;
+	first = follow_refresh(rig->follow);
+	assert_true(first > 0);
+	assert_int_equal(follow_refresh(rig->follow), first); /* one question for both */
+	UNTIL(rig, rig->reports == reports + 1);
+	second = follow_refresh(rig->follow); /* the question is under way: this is another */
+	assert_int_equal(second, first + 1);
+	UNTIL(rig, rig->served == first);
+	UNTIL(rig, rig->served == second);
+	assert_int_equal(rig->reports, reports + 2);
+}
+
+static void test_follow__nobody_waits_for_a_controller_that_is_stuck(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t begin;
+	uint32_t ticket;
+
+	rig->tells = true;
+	start(rig);
+	tell(rig, PLAN(9));
+	UNTIL(rig, rig->loads == 1);
+	rig->silent = true;
+	begin = uv_now(&rig->loop);
+	ticket = follow_refresh(rig->follow);
+	UNTIL(rig, rig->served == ticket);
+	assert_true(uv_now(&rig->loop) - begin < 600);
+	assert_int_equal(follow_refresh(rig->follow), 0); /* not again */
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -298,6 +358,8 @@ int main(void)
 		TEST(test_follow__garbage_ends_the_stream_and_another_is_tried),
 		TEST(test_follow__comes_back_when_the_controller_does),
 		TEST(test_follow__starts_before_the_controller),
+		TEST(test_follow__counts_of_now_when_asked),
+		TEST(test_follow__nobody_waits_for_a_controller_that_is_stuck),
 		TEST(test_follow__reports_each_second_and_ten_times_at_most),
 	};
 

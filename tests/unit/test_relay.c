@@ -35,6 +35,8 @@ struct rig {
 	uint16_t node_port[NODES];
 	struct plan *plan; /* the one in force, not ours any more */
 	unsigned changes;
+	bool fresh; /* the kernel can be asked */
+	uint32_t ticket;
 };
 
 /* ---- sockets ---- */
@@ -103,6 +105,15 @@ static void on_busy(void *arg)
 
 	rig->changes++;
 }
+
+static uint32_t refresh(void *arg)
+{
+	struct rig *rig = arg;
+
+	return rig->fresh ? ++rig->ticket : 0;
+}
+
+static const struct fallback_events events = {.on_busy = on_busy, .refresh = refresh};
 
 static bool turn(struct rig *rig, uint64_t begin)
 {
@@ -232,7 +243,7 @@ static int set_up_with(void **state, size_t max_relays)
 	for (size_t i = 0; i < NODES; i++)
 		rig->node[i] = listen_on(&rig->node_port[i], 512);
 	rig->port = free_port();
-	rig->fallback = fallback_new(&rig->loop, max_relays, on_busy, rig);
+	rig->fallback = fallback_new(&rig->loop, max_relays, &events, rig);
 	*state = rig;
 	return rig->fallback ? 0 : -1;
 }
@@ -730,6 +741,36 @@ static void test_queue__counts_of_the_kernel_are_room_too(void **state)
 	close(node);
 }
 
+static void test_queue__the_kernel_is_asked_before_a_node_is_chosen(void **state)
+{
+	struct rig *rig = *state;
+	struct plan *plan = plan_of(rig, 1);
+	uint32_t kernel[1][2] = {{1, 1}};
+	int first, second, node;
+
+	plan->endpoints[0].capacity = 1;
+	set_plan(rig, plan);
+	rig->fresh = true;
+	first = connect_to(rig->port); /* as far as we know there is room */
+	UNTIL(rig, rig->ticket == 1);
+	second = connect_to(rig->port);
+	UNTIL(rig, rig->ticket == 2);
+	let(rig, 50);
+	assert_true(nobody_came(rig, 0));
+	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 1);
+	fallback_fresh(rig->fallback, 1);
+	assert_int_equal(counts(rig)->queued, 1); /* there is none; the second has asked later */
+	fallback_fresh(rig->fallback, 2);
+	assert_int_equal(counts(rig)->queued, 2);
+	UNTIL(rig, rig->ticket > 2); /* and is asked again while they wait */
+	kernel[0][0] = 0;
+	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 1);
+	node = take(rig, 0);
+	close(first);
+	close(second);
+	close(node);
+}
+
 /* ---- busy ---- */
 
 static void test_busy__ends_when_the_answer_has_been_silent(void **state)
@@ -980,6 +1021,7 @@ int main(void)
 		TEST(test_queue__is_bounded),
 		TEST(test_queue__nobody_left_up_ends_the_wait),
 		TEST(test_queue__counts_of_the_kernel_are_room_too),
+		TEST(test_queue__the_kernel_is_asked_before_a_node_is_chosen),
 		TEST(test_busy__ends_when_the_answer_has_been_silent),
 		TEST(test_busy__connections_that_are_idle_do_not_fill_a_node),
 		TEST(test_busy__is_reported_by_endpoint),

@@ -24,26 +24,37 @@ static void fallback_on_tick(uv_timer_t *timer);
 
 /* ---- places and counts ---- */
 
+/* The list of a place; NULL: in none. */
+static struct session_list *place_list(struct fallback *fallback, enum session_place place)
+{
+	switch (place) {
+	case SESSION_ACTIVE:
+		return &fallback->active;
+	case SESSION_ASKING:
+		return &fallback->asking;
+	case SESSION_QUEUED:
+		return &fallback->queue;
+	default:
+		return NULL;
+	}
+}
+
 static void session_place(struct session *session, enum session_place place)
 {
 	struct fallback *fallback = session->fallback;
+	struct session_list *from = place_list(fallback, session->place);
+	struct session_list *to = place_list(fallback, place);
 
-	if (session->place == place)
+	if (from == to)
 		return;
-	if (session->place == SESSION_ACTIVE)
-		TAILQ_REMOVE(&fallback->active, session, turn);
-	if (session->place == SESSION_QUEUED) {
-		TAILQ_REMOVE(&fallback->queue, session, turn);
-		fallback->counts.queued--;
-	}
+	if (from)
+		TAILQ_REMOVE(from, session, turn);
+	if (to)
+		TAILQ_INSERT_TAIL(to, session, turn);
+	fallback->counts.queued -= session->place == SESSION_QUEUED;
+	fallback->counts.queued += place == SESSION_QUEUED;
 	session->place = place;
-	if (place == SESSION_ACTIVE)
-		TAILQ_INSERT_TAIL(&fallback->active, session, turn);
-	if (place == SESSION_QUEUED) {
-		TAILQ_INSERT_TAIL(&fallback->queue, session, turn);
-		fallback->counts.queued++;
-	}
-	if (place == SESSION_QUIET || fallback->ticking)
+	if (fallback->ticking || (place != SESSION_ACTIVE && place != SESSION_QUEUED))
 		return;
 	fallback->ticking = true;
 	uv_timer_start(&fallback->tick, fallback_on_tick, FALLBACK_TICK_MS, FALLBACK_TICK_MS);
@@ -58,8 +69,8 @@ static void session_set_busy(struct session *session, bool busy)
 	session->busy = busy;
 	view_count_busy(&fallback->view, session->endpoint, busy ? 1 : -1);
 	fallback->counts.busy += busy ? 1 : (size_t)-1;
-	if (fallback->on_busy && !fallback->freeing)
-		fallback->on_busy(fallback->arg);
+	if (!fallback->freeing)
+		fallback->events->on_busy(fallback->arg);
 }
 
 /* Its place on the endpoint is free again. */
@@ -142,6 +153,36 @@ static enum view_answer session_steer(struct session *session)
 	else
 		session_refuse(session, session->n_tried ? FALLBACK_UNREACHABLE : FALLBACK_NOBODY);
 	return answer;
+}
+
+/*
+ * The kernel left this connection to us because it found no room, most likely: what we heard from
+ * it up to a second ago must not lead to a full node. Its counts of now are asked for first.
+ */
+static void session_begin(struct session *session)
+{
+	struct fallback *fallback = session->fallback;
+
+	session->ticket = fallback->events->refresh ? fallback->events->refresh(fallback->arg) : 0;
+	if (session->ticket)
+		session_place(session, SESSION_ASKING);
+	else
+		session_steer(session);
+}
+
+void fallback_fresh(struct fallback *fallback, uint32_t ticket)
+{
+	struct session *session, *next;
+
+	for (session = TAILQ_FIRST(&fallback->asking); session; session = next) {
+		next = TAILQ_NEXT(session, turn);
+		if ((int32_t)(session->ticket - ticket) > 0)
+			return; /* asked later, as are those behind it */
+		if (fallback->stopping)
+			session_refuse(session, FALLBACK_STOPPING);
+		else
+			session_steer(session);
+	}
 }
 
 /* There may be room: those who wait are asked in order. `full` saves asking the same port twice. */
@@ -345,7 +386,7 @@ void session_accept(struct fallback *fallback, uint16_t port, int fd)
 		fallback->counts.refused[FALLBACK_LOCAL]++;
 		return;
 	}
-	session_steer(session);
+	session_begin(session);
 }
 
 /* ---- time ---- */
@@ -379,6 +420,8 @@ static void fallback_on_tick(uv_timer_t *timer)
 		if (now_ms - session->since_ms >= fallback->view.plan->queue_ms)
 			session_refuse(session, FALLBACK_QUEUE_TIMEOUT);
 	}
+	if (!TAILQ_EMPTY(&fallback->queue) && fallback->events->refresh)
+		fallback->events->refresh(fallback->arg); /* has the kernel got room again? */
 	if (!TAILQ_EMPTY(&fallback->active) || !TAILQ_EMPTY(&fallback->queue))
 		return;
 	uv_timer_stop(timer);
@@ -417,8 +460,8 @@ static void fallback_on_chores(uv_timer_t *timer)
 
 /* ---- the whole ---- */
 
-struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays, void (*on_busy)(void *arg),
-			      void *arg)
+struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays,
+			      const struct fallback_events *events, void *arg)
 {
 	struct fallback *fallback = calloc(1, sizeof(*fallback));
 
@@ -426,11 +469,12 @@ struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays, void (*on_busy
 		return NULL;
 	fallback->loop = loop;
 	fallback->max_relays = max_relays ? max_relays : 1;
-	fallback->on_busy = on_busy;
+	fallback->events = events;
 	fallback->arg = arg;
 	TAILQ_INIT(&fallback->ports);
 	TAILQ_INIT(&fallback->sessions);
 	TAILQ_INIT(&fallback->active);
+	TAILQ_INIT(&fallback->asking);
 	TAILQ_INIT(&fallback->queue);
 	if (uv_random(NULL, NULL, &fallback->seed, sizeof(fallback->seed), 0, NULL) < 0)
 		fallback->seed = (uint32_t)uv_hrtime();
@@ -476,8 +520,7 @@ int fallback_plan(struct fallback *fallback, struct plan *plan)
 		return 0;
 	port_follow_plan(fallback);
 	fallback_turns(fallback);
-	if (fallback->on_busy)
-		fallback->on_busy(fallback->arg);
+	fallback->events->on_busy(fallback->arg);
 	return 0;
 }
 

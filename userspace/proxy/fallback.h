@@ -47,12 +47,22 @@ struct fallback_counts {
 
 struct fallback;
 
+struct fallback_events {
+	/* fallback_report() would say something new. */
+	void (*on_busy)(void *arg);
+	/*
+	 * Get the kernel's counts of now: fallback_load(), then fallback_fresh() with the ticket
+	 * that is returned. 0: not possible. NULL: never.
+	 */
+	uint32_t (*refresh)(void *arg);
+};
+
 /*
- * `max_relays`: above it peers wait in the backlog (each relay takes two descriptors). `on_busy`
- * tells that fallback_report() would say something new; may be NULL. NULL with errno.
+ * `max_relays`: above it peers wait in the backlog (each relay takes two descriptors). NULL with
+ * errno.
  */
-struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays, void (*on_busy)(void *arg),
-			      void *arg);
+struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays,
+			      const struct fallback_events *events, void *arg);
 
 /* Follows a new plan: opens and closes ports by difference, relays go on. Takes `plan`, also when
  * it fails. 0 or -errno. */
@@ -60,6 +70,9 @@ int fallback_plan(struct fallback *fallback, struct plan *plan);
 
 /* What the kernel counts: pairs[i] = {busy, connections} of endpoint i of the last plan. */
 void fallback_load(struct fallback *fallback, const uint32_t (*pairs)[2], size_t count);
+
+/* The counts are of the time when `ticket` was given, or later. */
+void fallback_fresh(struct fallback *fallback, uint32_t ticket);
 
 /* The body of POST /v1/load; false before the first plan. */
 bool fallback_report(const struct fallback *fallback, struct buf *out);

@@ -14,11 +14,12 @@
 
 /*
  * Where a session stands, and in which list:
+ * ASKING      the kernel's counts of now are on their way: in `asking`, relay WAITING
  * QUEUED      no room: in `queue`, relay WAITING
  * ACTIVE      connecting or retrying, or its node owes an answer or has just given one: in `active`
  * QUIET       open, nothing going on: in neither
  */
-enum session_place { SESSION_QUIET, SESSION_ACTIVE, SESSION_QUEUED };
+enum session_place { SESSION_QUIET, SESSION_ACTIVE, SESSION_ASKING, SESSION_QUEUED };
 
 struct session { /* a client's connection, from accept to the close of both sockets */
 	struct relay relay;
@@ -27,6 +28,7 @@ struct session { /* a client's connection, from accept to the close of both sock
 	enum session_place place;
 	uint16_t port; /* of the gateway, host order */
 	uint32_t hash;
+	uint32_t ticket; /* ASKING: what it waits for */
 	size_t endpoint; /* in the plan; VIEW_GONE: none, or it left */
 	uint32_t idle_ms;
 	bool counted;	   /* as a connection of `endpoint` */
@@ -52,11 +54,11 @@ TAILQ_HEAD(port_list, port);
 struct fallback {
 	uv_loop_t *loop;
 	size_t max_relays;
-	void (*on_busy)(void *arg);
+	const struct fallback_events *events;
 	void *arg;
 	struct view view;
 	struct port_list ports;
-	struct session_list sessions, active, queue;
+	struct session_list sessions, active, asking, queue;
 	struct fallback_counts counts, told; /* told: as of the last summary in the log */
 	uv_timer_t tick;		     /* while anybody is active or queued */
 	uv_timer_t chores;		     /* each second */

@@ -15,7 +15,9 @@
 #define FOLLOW_LINE_MAX		 (32u << 20) /* a plan at all its limits is about 10 MB */
 #define FOLLOW_REPORT_MS	 1000
 #define FOLLOW_REPORT_MIN_MS	 100
-#define FOLLOW_REPORT_TIMEOUT_MS 1000
+#define FOLLOW_REFRESH_MIN_MS	 5
+#define FOLLOW_REPORT_TIMEOUT_MS 300
+#define FOLLOW_ANSWER_MAX	 (4u << 20)
 
 struct follow {
 	uv_loop_t *loop;
@@ -30,6 +32,8 @@ struct follow {
 	uint64_t heard_ms, reported_ms;
 	bool told; /* the operator knows that the controller is gone */
 	bool touched;
+	bool tells;			/* the answers to our reports bring the kernel's counts */
+	uint32_t ticket, asked, served; /* last one given, in the report under way, done */
 	bool closing;
 	uv_timer_t timer; /* reconnect, or watch for silence */
 	uv_timer_t report;
@@ -205,8 +209,29 @@ static void follow_plan_report(struct follow *follow)
 	uint64_t period_ms = follow->touched ? FOLLOW_REPORT_MIN_MS : FOLLOW_REPORT_MS;
 	uint64_t passed_ms = uv_now(follow->loop) - follow->reported_ms;
 
+	if (follow->ticket != follow->served)
+		period_ms = FOLLOW_REFRESH_MIN_MS;
 	uv_timer_start(&follow->report, follow_on_report,
 		       passed_ms < period_ms ? period_ms - passed_ms : 0, 0);
+}
+
+/* Whoever waits for the counts that `asked` stands for need not wait any longer. */
+static void follow_serve(struct follow *follow)
+{
+	if (follow->served == follow->asked)
+		return;
+	follow->served = follow->asked;
+	follow->events->on_fresh(follow->arg, follow->served);
+}
+
+static void follow_answer(struct follow *follow, const struct client_result *result)
+{
+	struct json_error error;
+	struct json *answer = json_parse(result->body, result->body_len, 0, &error);
+	const struct json *load = json_get(answer, "load");
+
+	follow->tells = load && follow_load(follow, load) == 0;
+	json_free(answer);
 }
 
 static void follow_on_reported(void *arg, const struct client_result *result)
@@ -214,9 +239,13 @@ static void follow_on_reported(void *arg, const struct client_result *result)
 	struct follow *follow = arg;
 
 	follow->post = NULL;
-	if (result->reason != PROBE_OK)
+	follow->tells = false;
+	if (result->reason == PROBE_OK)
+		follow_answer(follow, result);
+	else
 		log_debug("%s: report not taken: %s", follow->control,
 			  probe_reason_text(result->reason));
+	follow_serve(follow);
 	follow_plan_report(follow);
 }
 
@@ -228,7 +257,7 @@ static void follow_on_report(uv_timer_t *timer)
 		.method = "POST",
 		.target = "/v1/load",
 		.timeout_ms = FOLLOW_REPORT_TIMEOUT_MS,
-		.max_answer = 4096,
+		.max_answer = FOLLOW_ANSWER_MAX,
 		.on_done = follow_on_reported,
 		.arg = follow,
 	};
@@ -236,14 +265,17 @@ static void follow_on_report(uv_timer_t *timer)
 
 	follow->reported_ms = uv_now(follow->loop);
 	follow->touched = false;
+	follow->asked = follow->ticket;
 	if (follow->stream && follow->events->on_report(follow->arg, &body)) {
 		request.body = body.data;
 		request.body_len = body.len;
 		follow->post = client_start(follow->loop, &request);
 	}
 	buf_fini(&body);
-	if (!follow->post)
-		follow_plan_report(follow);
+	if (follow->post)
+		return;
+	follow_serve(follow);
+	follow_plan_report(follow);
 }
 
 void follow_touch(struct follow *follow)
@@ -253,6 +285,20 @@ void follow_touch(struct follow *follow)
 	follow->touched = true;
 	if (!follow->post)
 		follow_plan_report(follow);
+}
+
+uint32_t follow_refresh(struct follow *follow)
+{
+	if (!follow->stream || !follow->tells || follow->closing)
+		return 0;
+	if (follow->ticket == follow->asked || !follow->post) {
+		follow->ticket++;
+		if (!follow->ticket) /* 0 is nobody's */
+			follow->ticket++;
+	}
+	if (!follow->post)
+		follow_plan_report(follow);
+	return follow->ticket;
 }
 
 /* ---- life ---- */

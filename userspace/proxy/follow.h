@@ -19,11 +19,13 @@ struct follow;
 
 struct follow_events {
 	void (*on_plan)(void *arg, struct plan *plan); /* the callee's */
-	void (*on_load)(void *arg, const uint32_t (*pairs)[2],
-			size_t count); /* {busy, connections} by endpoint */
-	bool (*on_report)(
-		void *arg,
-		struct buf *body); /* writes the body of POST /v1/load; false: nothing to say */
+	/* pairs[i] = {busy, connections} of endpoint i, as the kernel counts. */
+	void (*on_load)(void *arg, const uint32_t (*pairs)[2], size_t count);
+	/* All follow_refresh() up to this ticket are served: the counts are of now, or cannot be
+	 * had. */
+	void (*on_fresh)(void *arg, uint32_t ticket);
+	/* Writes the body of POST /v1/load; false: nothing to say. */
+	bool (*on_report)(void *arg, struct buf *body);
 };
 
 /* `control` is the path of the socket. NULL with errno. */
@@ -31,6 +33,12 @@ struct follow *follow_new(uv_loop_t *loop, const char *control, const struct fol
 			  void *arg);
 /* There is something new to report: it goes out now, or 100 ms after the last. */
 void follow_touch(struct follow *follow);
+/*
+ * Asks for the kernel's counts of now, which come as on_load, and then on_fresh with the ticket
+ * that is returned. 0: not possible, what is known is all there is. At most 200 questions a second;
+ * many tickets share one.
+ */
+uint32_t follow_refresh(struct follow *follow);
 /* Frees when the loop has closed the handles. NULL is allowed. */
 void follow_free(struct follow *follow);
 
