@@ -53,6 +53,7 @@ ROOT_TESTS = $(foreach s,$(ROOT_SRC),$(BUILD)/tests/$(notdir $(s:.c=)))
 BENCH    = $(BUILD)/tests/bench_packets
 
 .DELETE_ON_ERROR:
+.SECONDARY:
 .PHONY: all bpf deps demo check unit packets lab bench asan valgrind lint format install uninstall clean help
 .DEFAULT_GOAL = all
 

@@ -17,7 +17,8 @@ static inline __attribute__((always_inline)) const struct mg_node *pick_node(con
 
 #define PORT_TRIES 8
 
-/* Slot and tier of the choice in one word, 0 = none. Global, so that the verifier looks at it once. */
+/* Slot and tier of the choice in one word, 0 = none. Global, so that the verifier looks at it once.
+ */
 __attribute__((noinline)) __u32 embryo_pick(const struct mg_row *row, __u32 hash)
 {
 	struct mg_scratch *s = scratch();
@@ -52,8 +53,9 @@ static __always_inline void embryo_delete(const struct mg_tuple *key, struct mg_
 }
 
 /*
- * Gives the connection s->owner a source port towards its node and enters both halves. Ports go round in a
- * keyed order, so the one used longest ago comes next. 0, -1 no port, -2 the table refuses.
+ * Gives the connection s->owner a source port towards its node and enters both halves. Ports go
+ * round in a keyed order, so the one used longest ago comes next. 0, -1 no port, -2 the table
+ * refuses.
  */
 static __always_inline int embryo_insert(const struct mg_tuple *key, struct mg_scratch *s,
 					 struct mg_node *node)
@@ -89,8 +91,9 @@ static __always_inline int addr_is_v4(const __u8 addr[16])
 }
 
 /* Fills s->owner for a connection to `node`, all but the source port. */
-static __always_inline int embryo_fill(struct pkt *pkt, struct mg_scratch *s, const struct mg_row *row,
-				       const struct mg_node *node, __u32 slot)
+static __always_inline int embryo_fill(struct pkt *pkt, struct mg_scratch *s,
+				       const struct mg_row *row, const struct mg_node *node,
+				       __u32 slot)
 {
 	struct mg_flow *flow = &s->owner.flow;
 	__u32 now = (__u32)bpf_jiffies64();
@@ -120,7 +123,8 @@ static __always_inline enum act embryo_new(struct pkt *pkt, const struct mg_row 
 
 	if (!slot || !node || !s)
 		return pkt_leave(pkt, MG_R_NO_ROOM);
-	if (pkt->v6 == addr_is_v4(node->addr)) /* rows hold one family; a slot may have a new owner */
+	if (pkt->v6 ==
+	    addr_is_v4(node->addr)) /* rows hold one family; a slot may have a new owner */
 		return pkt_leave(pkt, MG_R_STALE_NODE);
 	if (!embryo_fill(pkt, s, row, node, slot))
 		return pkt_leave(pkt, MG_R_BAD_PACKET);
@@ -134,7 +138,7 @@ static __always_inline enum act embryo_new(struct pkt *pkt, const struct mg_row 
 
 /* The client acknowledges the node's SYN-ACK: from now on it is a connection. */
 static __always_inline enum act embryo_promote(struct pkt *pkt, struct mg_embryo *embryo,
-					  struct mg_scratch *s, struct mg_node *node)
+					       struct mg_scratch *s, struct mg_node *node)
 {
 	struct mg_flow *flow = &s->owner.flow;
 	int full;

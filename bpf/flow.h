@@ -120,7 +120,8 @@ static __always_inline int flow_way_back(struct pkt *pkt, struct mg_hop *hop)
 	return 1;
 }
 
-/* The client is reached another way than before (a new MAC, another interface): both halves learn it. */
+/* The client is reached another way than before (a new MAC, another interface): both halves learn
+ * it. */
 static __always_inline void flow_follow_client(struct pkt *pkt, struct mg_flow *owner)
 {
 	struct ethhdr *eth = pkt->data;
@@ -140,8 +141,9 @@ static __always_inline void flow_follow_client(struct pkt *pkt, struct mg_flow *
 }
 
 /*
- * Puts the completed handshake s->owner.flow into the flow table: the owner first, so that the sweep never
- * sees a half without its owner. 0, or -1 when the table is full (nothing is left in it then).
+ * Puts the completed handshake s->owner.flow into the flow table: the owner first, so that the
+ * sweep never sees a half without its owner. 0, or -1 when the table is full (nothing is left in it
+ * then).
  */
 static __always_inline int flow_insert(const struct mg_tuple *key, struct mg_scratch *s)
 {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * The story of a packet: parse → flow lookup → (miss: service lookup → pick → embryo) → rewrite → out.
- * One source for both hooks; what they do differently is in pkt.h. The sweep is in sweep.h.
+ * The story of a packet: parse → flow lookup → (miss: service lookup → pick → embryo) → rewrite →
+ * out. One source for both hooks; what they do differently is in pkt.h. The sweep is in sweep.h.
  */
 #include "embryo.h"
 #include "sweep.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* A segment of a known connection: one hash lookup has brought us here, nothing else is looked up by hash. */
-static __always_inline enum act steer_known(struct pkt *pkt, struct mg_flow *flow, struct mg_node *node)
+/* A segment of a known connection: one hash lookup has brought us here, nothing else is looked up
+ * by hash. */
+static __always_inline enum act steer_known(struct pkt *pkt, struct mg_flow *flow,
+					    struct mg_node *node)
 {
 	__u32 now = (__u32)bpf_jiffies64();
 

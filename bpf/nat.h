@@ -5,7 +5,8 @@
 
 #include "pkt.h"
 
-/* One's-complement difference of `words` 32-bit words (bpf_csum_diff() is not for SEC("syscall")). */
+/* One's-complement difference of `words` 32-bit words (bpf_csum_diff() is not for SEC("syscall")).
+ */
 static __always_inline __u32 nat_diff(const __u32 *from, const __u32 *to, int words)
 {
 	__u64 sum = 0;
@@ -52,7 +53,8 @@ static __always_inline int nat_v6(struct pkt *pkt, const struct mg_flow *flow)
 	return 0;
 }
 
-/* Rewrites the segment as pkt->flow says. 0, or -1: a header is out of reach, the segment is half changed. */
+/* Rewrites the segment as pkt->flow says. 0, or -1: a header is out of reach, the segment is half
+ * changed. */
 static __always_inline int nat_rewrite(struct pkt *pkt)
 {
 	const struct mg_flow *flow = pkt->flow;

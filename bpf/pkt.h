@@ -22,10 +22,10 @@
 enum hook { HOOK_XDP, HOOK_TC };
 
 enum { /* TCP flag bits, byte 13 of the header (RFC 9293 §3.1) */
-	TCP_FIN = 0x01,
-	TCP_SYN = 0x02,
-	TCP_RST = 0x04,
-	TCP_ACK = 0x10,
+       TCP_FIN = 0x01,
+       TCP_SYN = 0x02,
+       TCP_RST = 0x04,
+       TCP_ACK = 0x10,
 };
 
 struct pkt {
@@ -33,11 +33,11 @@ struct pkt {
 	enum hook hook;
 	__u32 ifindex; /* where it came in */
 	void *data, *data_end;
-	struct mg_tuple *key; /* apart from the rest: a map lookup takes its address, and what has an
-			       * address given away is no constant to the compiler any more */
-	__u32 l4;      /* offset of the TCP header: 34 or 54 */
-	__u32 bytes;   /* IP length */
-	__u32 payload; /* TCP payload, bytes */
+	struct mg_tuple *key; /* apart from the rest: a map lookup takes its address, and what has
+			       * an address given away is no constant to the compiler any more */
+	__u32 l4;	      /* offset of the TCP header: 34 or 54 */
+	__u32 bytes;	      /* IP length */
+	__u32 payload;	      /* TCP payload, bytes */
 	__u32 seq, ack;
 	__u8 v6;
 	__u8 flags; /* TCP_* */
@@ -48,7 +48,8 @@ struct pkt {
 	const struct mg_hop *hop;
 };
 
-/* What becomes of a segment. Steps decide, filling the decision in struct pkt; the end of the story carries it out. */
+/* What becomes of a segment. Steps decide, filling the decision in struct pkt; the end of the story
+ * carries it out. */
 enum act {
 	ACT_PASS,  /* not ours: untouched and uncounted */
 	ACT_LEAVE, /* left to the kernel, for pkt->reason */
@@ -77,7 +78,8 @@ static __always_inline enum act pkt_send(struct pkt *pkt, const struct mg_flow *
 	return ACT_SEND;
 }
 
-/* Points data and data_end at the frame; TC: with the headers in the linear part. Frame's length, or 0. */
+/* Points data and data_end at the frame; TC: with the headers in the linear part. Frame's length,
+ * or 0. */
 static __always_inline __u32 pkt_open(struct pkt *pkt)
 {
 	const __u32 headers = ETH_HLEN + sizeof(struct ipv6hdr) + sizeof(struct tcphdr);
@@ -97,7 +99,8 @@ static __always_inline __u32 pkt_open(struct pkt *pkt)
 		pkt->data = (void *)(long)skb->data;
 		pkt->data_end = (void *)(long)skb->data_end;
 		pkt->ifindex = skb->ifindex;
-		if (pkt->data + headers > pkt->data_end && skb->len > (__u32)(pkt->data_end - pkt->data)) {
+		if (pkt->data + headers > pkt->data_end &&
+		    skb->len > (__u32)(pkt->data_end - pkt->data)) {
 			if (bpf_skb_pull_data(skb, skb->len < headers ? skb->len : headers))
 				return 0;
 			pkt->data = (void *)(long)skb->data;
@@ -117,7 +120,8 @@ static __always_inline void pkt_v4_addr(__u8 to[16], __u32 addr_be)
 	words[3] = addr_be;
 }
 
-/* The results of parsing: it may be ours, or it is passed on for a reason (or none: not TCP at all). */
+/* The results of parsing: it may be ours, or it is passed on for a reason (or none: not TCP at
+ * all). */
 enum parsed { PARSED_TCP, PARSED_OTHER, PARSED_BAD, PARSED_FRAGMENT, PARSED_OPTIONS };
 
 static __always_inline enum parsed pkt_parse_v4(struct pkt *pkt, __u32 frame)
@@ -230,8 +234,8 @@ static __always_inline __u16 csum_add_diff(__u16 check, __u32 diff)
 }
 
 /*
- * Mends the TCP checksum. TC leaves it to the kernel, which knows a checksum that is not finished yet
- * (CHECKSUM_PARTIAL): there only the addresses count. Ends the validity of data pointers on TC.
+ * Mends the TCP checksum. TC leaves it to the kernel, which knows a checksum that is not finished
+ * yet (CHECKSUM_PARTIAL): there only the addresses count. Ends the validity of data pointers on TC.
  */
 static __always_inline int pkt_l4_csum(struct pkt *pkt, __u32 addr_diff, __u32 port_diff)
 {

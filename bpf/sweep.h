@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The sweep, run by the controller each second: walks both tables, removes what has expired, turns busy into idle,
- * mends half-lost pairs, and recounts every node. The packets' own counting is a hint; this is the truth, but one of
- * a moment that has passed: a slot that moved during the walk is set right in a later sweep, when it holds still, or
- * after SWEEP_PATIENCE of them. A walk deletes only the entry it stands on.
+ * The sweep, run by the controller each second: walks both tables, removes what has expired, turns
+ * busy into idle, mends half-lost pairs, and recounts every node. The packets' own counting is a
+ * hint; this is the truth, but one of a moment that has passed: a slot that moved during the walk
+ * is set right in a later sweep, when it holds still, or after SWEEP_PATIENCE of them. A walk
+ * deletes only the entry it stands on.
  */
 #ifndef BPF_SWEEP_H
 #define BPF_SWEEP_H
@@ -84,7 +85,8 @@ static __always_inline void sweep_owner(const struct mg_tuple *key, struct mg_fl
 		tally->found.busy++;
 }
 
-static long sweep_flow(void *map, struct mg_tuple *key, struct mg_flow *flow, struct sweep_walk *walk)
+static long sweep_flow(void *map, struct mg_tuple *key, struct mg_flow *flow,
+		       struct sweep_walk *walk)
 {
 	struct mg_tuple owner_key;
 

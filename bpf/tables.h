@@ -14,14 +14,16 @@
 /* Set by the loader before it loads. */
 const volatile __u16 snat_first = 20000; /* first port of the reserved range */
 const volatile __u16 snat_count = 12768;
-const volatile __u16 snat_stride = 1; /* coprime to snat_count: the order in which ports are given out */
+const volatile __u16 snat_stride =
+	1; /* coprime to snat_count: the order in which ports are given out */
 const volatile __u32 hash_key = 0;
 
 #define MG_EMBRYOS_MAX 65536 /* entries: two a handshake */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC); /* an update replaces the row whole: it is never seen torn */
+	__uint(map_flags,
+	       BPF_F_NO_PREALLOC); /* an update replaces the row whole: it is never seen torn */
 	__uint(max_entries, 65536);
 	__type(key, struct mg_service_key);
 	__type(value, struct mg_row);
@@ -85,7 +87,7 @@ struct mg_counts {
 	__u32 embryos;
 };
 
-struct mg_tally { /* of a slot, by the sweep */
+struct mg_tally {		 /* of a slot, by the sweep */
 	struct mg_counts before; /* what the slot said when the walk began */
 	struct mg_counts found;	 /* what the walk found */
 	__u32 unsettled;	 /* sweeps in a row in which it said another thing and moved */
@@ -100,8 +102,8 @@ struct {
 } mg_recount SEC(".maps");
 
 /*
- * Room for what the stack (512 bytes) has none for. Both hooks run with bottom halves off, so a packet has its
- * CPU's entry to itself.
+ * Room for what the stack (512 bytes) has none for. Both hooks run with bottom halves off, so a
+ * packet has its CPU's entry to itself.
  */
 struct mg_scratch {
 	struct mg_embryo owner, peer;

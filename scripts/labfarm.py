@@ -9,7 +9,7 @@ Each lab has a generated name (mg and four hex digits), which prefixes its names
 coexist. What it starts is written to /run/megalith-lab/NAME/lab.json before anything else happens,
 and all can be found again from the name alone: Lab.find(NAME).down() cleans up after a crash.
 
-Nothing here forwards: net.ipv4.ip_forward stays 0 in the gateway, what crosses it, megalith carries.
+Nothing here forwards: net.ipv4.ip_forward stays 0 in the gateway, megalith carries what crosses.
 """
 
 import contextlib

@@ -3,9 +3,9 @@
  * The border between kernel and userspace, written once: what the BPF maps hold. Included by bpf/,
  * by userspace/ and by the tests; nobody else describes these bytes.
  *
- * Conventions: no holes (static-asserted sizes); `_be` is stored big-endian; addresses are 16 bytes,
- * IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2), so that one table serves both families.
- * A change of any layout here raises MG_LAYOUT, which is part of the pin path.
+ * Conventions: no holes (static-asserted sizes); `_be` is stored big-endian; addresses are 16
+ * bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2), so that one table serves both families. A
+ * change of any layout here raises MG_LAYOUT, which is part of the pin path.
  */
 #ifndef MEGALITH_ABI_H
 #define MEGALITH_ABI_H
@@ -22,15 +22,18 @@ typedef __UINT64_TYPE__ __u64;
 #define MG_LAYOUT 1 /* pins live in <bpf-dir>/v1 */
 
 /* Limits (contract §2). */
-#define MG_NODES_MAX 1024	  /* machines */
-#define MG_PERSONAS_MAX 64	  /* personas */
+#define MG_NODES_MAX	     1024 /* machines */
+#define MG_PERSONAS_MAX	     64	  /* personas */
 #define MG_PERSONA_NODES_MAX 256  /* machines in a persona */
 #define MG_NODE_SERVICES_MAX 16	  /* services on a machine */
-#define MG_TIERS_MAX 8		  /* the persona itself and 7 personas it cascades to */
-#define MG_ROW_MAX 1024		  /* candidates of one listener, all tiers together */
-#define MG_ROW_INLINE 32	  /* of them held in the row itself; a longer list is in mg_rows */
-#define MG_NAME_MAX 32		  /* name of a node, persona or service, with its NUL */
-#define MG_SLOTS (2 * MG_NODES_MAX * MG_NODE_SERVICES_MAX) /* mg_nodes entries; slot 0 is nobody */
+#define MG_TIERS_MAX	     8	  /* the persona itself and 7 personas it cascades to */
+#define MG_ROW_MAX	     1024 /* candidates of one listener, all tiers together */
+#define MG_ROW_INLINE	     32	  /* of them held in the row itself; a longer list is in mg_rows */
+#define MG_NAME_MAX	     32	  /* name of a node, persona or service, with its NUL */
+/* Entries of mg_nodes; slot 0 is nobody. Twice what there may be: the old finish while the new
+ * begin. */
+#define MG_SLOTS (2 * MG_NODES_MAX * MG_NODE_SERVICES_MAX)
+
 #define MG_IDLE_MS_DEFAULT 3000
 
 struct mg_tuple { /* the addresses of a TCP segment, as it arrives */
@@ -92,12 +95,12 @@ struct mg_service_key {
 _Static_assert(sizeof(struct mg_service_key) == 20, "keys have no holes");
 
 struct mg_row {
-	char name[2 * MG_NAME_MAX]; /* "cruncher/llm" */
-	__u32 listener;		    /* index of the listener in the plan */
-	__u32 more;		    /* 0, or key in mg_rows of the whole list */
-	__u16 count;		    /* candidates in all tiers */
-	__u8 tiers;		    /* used entries of tier_end */
-	__u8 affinity;		    /* enum mg_affinity */
+	char name[2 * MG_NAME_MAX];   /* "cruncher/llm" */
+	__u32 listener;		      /* index of the listener in the plan */
+	__u32 more;		      /* 0, or key in mg_rows of the whole list */
+	__u16 count;		      /* candidates in all tiers */
+	__u8 tiers;		      /* used entries of tier_end */
+	__u8 affinity;		      /* enum mg_affinity */
 	__u16 tier_end[MG_TIERS_MAX]; /* tier t is [tier_end[t-1], tier_end[t]) of the list */
 	__u16 node[MG_ROW_INLINE];    /* slots in mg_nodes, best tier first; valid when more == 0 */
 };
@@ -105,7 +108,8 @@ _Static_assert(sizeof(struct mg_row) == 156, "no holes");
 
 enum mg_affinity { MG_AFFINITY_NONE = 0, MG_AFFINITY_CLIENT = 1 };
 
-struct mg_long_row { /* mg_rows: hash, number → candidates of a listener with more than MG_ROW_INLINE */
+/* mg_rows: hash, number → candidates of a listener that has more than MG_ROW_INLINE. */
+struct mg_long_row {
 	__u16 node[MG_ROW_MAX];
 };
 
@@ -121,9 +125,9 @@ enum mg_half {
 enum mg_flow_flag {
 	MG_FIN_CLIENT = 1 << 0, /* the client has closed its direction */
 	MG_FIN_NODE = 1 << 1,
-	MG_RESET = 1 << 2,	/* either side sent RST */
-	MG_BUSY = 1 << 3,	/* counted in mg_node.busy (MG_TO_NODE half only) */
-	MG_ENDED = 1 << 4,	/* taken out of mg_node.connections (MG_TO_NODE half only) */
+	MG_RESET = 1 << 2, /* either side sent RST */
+	MG_BUSY = 1 << 3,  /* counted in mg_node.busy (MG_TO_NODE half only) */
+	MG_ENDED = 1 << 4, /* taken out of mg_node.connections (MG_TO_NODE half only) */
 };
 
 struct mg_flow {
@@ -134,12 +138,12 @@ struct mg_flow {
 	__u32 generation;    /* of the slot when the connection was made */
 	__u32 seen;	     /* low 32 bits of jiffies at this direction's last packet */
 	__u32 data;	     /* the same at its last packet with payload */
-	__u32 flags;	     /* enum mg_flow_flag; MG_BUSY and MG_ENDED in the MG_TO_NODE half only */
-	__u8 half;	     /* enum mg_half */
+	__u32 flags; /* enum mg_flow_flag; MG_BUSY and MG_ENDED in the MG_TO_NODE half only */
+	__u8 half;   /* enum mg_half */
 	__u8 v6;
 	__u16 listener; /* index of the listener in the plan that made it */
 	__u32 pad;
-	struct mg_hop hop; /* way back to the client, as its last packet showed it; in both halves */
+	struct mg_hop hop; /* way back to the client, as it last came; in both halves */
 };
 _Static_assert(sizeof(struct mg_flow) == 88, "no holes");
 
@@ -162,6 +166,7 @@ struct mg_node_stats {
  * mg_counters: per-CPU array by enum mg_reason. Every packet that is not passed untouched moves
  * one of them, and so does every decision about a SYN. X(NAME, "metric_name", "what happened")
  */
+/* clang-format off */
 #define MG_REASONS(X) \
 	X(TO_NODE, "to_node", "segment of a known connection sent on to its node") \
 	X(TO_CLIENT, "to_client", "segment of a known connection sent back to its client") \
@@ -187,18 +192,20 @@ struct mg_node_stats {
 	X(REWRITE_FAILED, "rewrite_failed", "the kernel refused to change the packet: dropped") \
 	X(EXPIRED, "expired", "idle or closed connection removed by the sweep") \
 	X(EMBRYO_EXPIRED, "embryo_expired", "handshake that was never completed removed by the sweep")
+/* clang-format on */
 
 enum mg_reason {
 #define X(name, metric, text) MG_R_##name,
 	MG_REASONS(X)
 #undef X
-	MG_R_COUNT
+		MG_R_COUNT
 };
 
 /* Argument of the sweep program (SEC("syscall")), in and out. Times in jiffies. */
 struct mg_sweep {
 	__u32 hz;
-	__u32 established_ticks; /* silence of both sides after which an open connection is forgotten */
+	__u32 established_ticks; /* silence of both sides after which an open connection is
+				    forgotten */
 	__u32 closed_ticks;	 /* how long a closed one lingers */
 	__u32 embryo_ticks;
 	/* out */

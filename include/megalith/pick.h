@@ -7,8 +7,8 @@
  * may take a connection, the lowest (busy + 1) / weight, then the fewest connections, then the
  * lowest keyed hash. Exact for tiers of up to PICK_DRAW candidates with room; of a larger tier
  * PICK_DRAW of them are drawn, from a place that `hash` decides. At most PICK_TIER candidates of a
- * tier and PICK_EXAMINE in all are looked at, so the cost of a SYN is bounded: PICK_TIER full ones in a row are
- * taken for a full tier.
+ * tier and PICK_EXAMINE in all are looked at, so the cost of a SYN is bounded: PICK_TIER full ones
+ * in a row are taken for a full tier.
  *
  * Who includes this defines pick_node() first: slot → entry of mg_nodes, NULL if there is none.
  */
@@ -17,21 +17,22 @@
 
 #include "abi.h"
 
-#define PICK_DRAW 16
-#define PICK_TIER 64
+#define PICK_DRAW    16
+#define PICK_TIER    64
 #define PICK_EXAMINE 130
 
 static inline __attribute__((always_inline)) const struct mg_node *pick_node(const void *nodes,
 									     __u32 slot);
 
 enum pick_verdict { /* why a candidate may or may not take a connection */
-	PICK_OK = 0,
-	PICK_NOBODY, /* the slot is empty */
-	PICK_DOWN,
-	PICK_DRAINING,
-	PICK_WEIGHT_ZERO,
-	PICK_FULL,
-	PICK_NO_HOP, /* only where `hops` is asked for: the kernel needs a link-layer address */
+		    PICK_OK = 0,
+		    PICK_NOBODY, /* the slot is empty */
+		    PICK_DOWN,
+		    PICK_DRAINING,
+		    PICK_WEIGHT_ZERO,
+		    PICK_FULL,
+		    PICK_NO_HOP, /* only where `hops` is asked for: the kernel needs a link-layer
+				    address */
 };
 
 struct pick {
@@ -92,7 +93,8 @@ static inline __attribute__((always_inline)) int pick_better(const struct pick_s
 	return a->tie < b->tie;
 }
 
-/* Keyed hash of a connection's addresses (the rounds of murmur3): nobody outside can choose his node. */
+/* Keyed hash of a connection's addresses (the rounds of murmur3): nobody outside can choose his
+ * node. */
 static inline __attribute__((always_inline)) __u32 pick_hash(const struct mg_tuple *key, __u32 seed)
 {
 	const __u32 *words = (const __u32 *)(const void *)key;
@@ -112,9 +114,10 @@ static inline __attribute__((always_inline)) __u32 pick_hash(const struct mg_tup
 }
 
 /*
- * Where a choice stands. In BPF it lies in a map: the verifier knows nothing of what is read back from one, so all
- * ways through the loop look the same to it and it follows one (held in registers, 256 rounds cost it over a
- * million steps). The caller gives the memory; its contents before and after mean nothing.
+ * Where a choice stands. In BPF it lies in a map: the verifier knows nothing of what is read back
+ * from one, so all ways through the loop look the same to it and it follows one (held in registers,
+ * 256 rounds cost it over a million steps). The caller gives the memory; its contents before and
+ * after mean nothing.
  */
 struct pick_walk {
 	__u32 tier, start, step, drawn;
@@ -141,9 +144,10 @@ pick_offer(struct pick_walk *walk, const struct mg_node *node, __u32 slot, __u32
 }
 
 /*
- * Chooses among `row`. `list` is the candidate list (row->node, or the long row's), list_max its length, a power of
- * two (an index is masked with it: the verifier wants to see that). `hash` is a keyed hash of the connection's
- * addresses; `hops` as in pick_judge(); `avoid` a slot not to take (0: none). Slot 0: nobody may take it.
+ * Chooses among `row`. `list` is the candidate list (row->node, or the long row's), list_max its
+ * length, a power of two (an index is masked with it: the verifier wants to see that). `hash` is a
+ * keyed hash of the connection's addresses; `hops` as in pick_judge(); `avoid` a slot not to take
+ * (0: none). Slot 0: nobody may take it.
  */
 static inline __attribute__((always_inline)) struct pick
 pick_row(const struct mg_row *row, const __u16 *list, __u32 list_max, const void *nodes, __u32 hash,

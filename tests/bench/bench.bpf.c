@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * The programs as they are, wrapped for timing: a run changes its packet, so each round first writes it anew, for
- * the next of `bench_flows` connections. The bench takes the cost of that writing, measured alone, off again.
+ * The programs as they are, wrapped for timing: a run changes its packet, so each round first
+ * writes it anew, for the next of `bench_flows` connections. The bench takes the cost of that
+ * writing, measured alone, off again.
  */
 #include "../../bpf/megalith.bpf.c"
 
@@ -31,7 +32,8 @@ static __always_inline int bench_write(struct pkt *pkt, int kind)
 
 	if ((void *)(tcp + 1) > pkt->data_end)
 		return -1;
-	if (kind == BENCH_KNOWN) /* another connection each time, in no order the CPU could foresee */
+	if (kind ==
+	    BENCH_KNOWN) /* another connection each time, in no order the CPU could foresee */
 		n = n * 40503u % bench_flows;
 	__builtin_memcpy(eth->h_dest, "\x02\x00\x00\x00\x00\x01", 6);
 	__builtin_memcpy(eth->h_source, "\x02\x00\x00\x00\x00\x02", 6);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * ns per packet of the programs alone, by the kernel's own duration of BPF_PROG_TEST_RUN, on one CPU: floor, one
- * lookup with NAT, an established packet, a new SYN, on both hooks. All in one run: compare the ratios, not machines.
+ * ns per packet of the programs alone, by the kernel's own duration of BPF_PROG_TEST_RUN, on one
+ * CPU: floor, one lookup with NAT, an established packet, a new SYN, on both hooks. All in one run:
+ * compare the ratios, not machines.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,8 +23,8 @@
 #include "packets/packet.h"
 
 #define PASSES 7
-#define NODES 8
-#define PORT 11501
+#define NODES  8
+#define PORT   11501
 #define ROUNDS 400000
 
 static const unsigned sizes[] = {1, 4096, 65536};
@@ -53,11 +54,13 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double one_pass(struct bench *bench, const struct bpf_program *program, const uint8_t *frame, int rounds)
+static double one_pass(struct bench *bench, const struct bpf_program *program, const uint8_t *frame,
+		       int rounds)
 {
 	struct xdp_md xdp = {.data_end = (uint32_t)bench->len, .ingress_ifindex = bench->ifindex};
 	struct __sk_buff skb = {.ifindex = bench->ifindex};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = (uint32_t)bench->len, .repeat = rounds);
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = (uint32_t)bench->len,
+		    .repeat = rounds);
 	bool is_xdp = bpf_program__type(program) == BPF_PROG_TYPE_XDP;
 
 	opts.ctx_in = is_xdp ? (void *)&xdp : (void *)&skb;
@@ -65,7 +68,8 @@ static double one_pass(struct bench *bench, const struct bpf_program *program, c
 	if (bpf_prog_test_run_opts(bpf_program__fd(program), &opts))
 		die(bpf_program__name(program));
 	if (opts.retval != (is_xdp ? XDP_TX : 7)) {
-		fprintf(stderr, "bench: %s: verdict %u, not sent\n", bpf_program__name(program), opts.retval);
+		fprintf(stderr, "bench: %s: verdict %u, not sent\n", bpf_program__name(program),
+			opts.retval);
 		exit(1);
 	}
 	return opts.duration;
@@ -89,8 +93,8 @@ struct job {
 };
 
 /*
- * Median of the passes, less the median cost of writing the packet. What the kernel's test run itself costs stays in,
- * as it does in the floor.
+ * Median of the passes, less the median cost of writing the packet. What the kernel's test run
+ * itself costs stays in, as it does in the floor.
  */
 static double measure(struct bench *bench, const struct job *job)
 {
@@ -111,7 +115,8 @@ static double measure(struct bench *bench, const struct job *job)
 
 static void make_frames(struct bench *bench)
 {
-	struct packet packet = {.ttl = 64, .flags = ACK, .seq = 1, .ack = 1, .window = 1000, .n_payload = 26};
+	struct packet packet = {
+		.ttl = 64, .flags = ACK, .seq = 1, .ack = 1, .window = 1000, .n_payload = 26};
 
 	packet_addr(packet.from.addr, "10.100.0.1");
 	packet_addr(packet.to.addr, "192.168.1.1");
@@ -128,8 +133,12 @@ static void fill_nodes(struct bench *bench)
 	struct mg_service_key key = {.port_be = htons(PORT)};
 
 	for (uint32_t slot = 1; slot <= NODES; slot++) {
-		struct mg_node node = {.state = MG_NODE_UP, .generation = 1, .weight = 100, .port_be = htons(11434),
-				       .hop = {.dst_mac = {2, 0, 0, 0, 1, (uint8_t)slot}, .ifindex = bench->ifindex}};
+		struct mg_node node = {.state = MG_NODE_UP,
+				       .generation = 1,
+				       .weight = 100,
+				       .port_be = htons(11434),
+				       .hop = {.dst_mac = {2, 0, 0, 0, 1, (uint8_t)slot},
+					       .ifindex = bench->ifindex}};
 
 		packet_addr(node.addr, "10.0.10.0");
 		node.addr[15] = (uint8_t)(10 + slot);
@@ -145,7 +154,9 @@ static void fill_nodes(struct bench *bench)
 
 static void fill_flows(struct bench *bench, unsigned flows)
 {
-	struct mg_flow flow = {.generation = 1, .addr_diff = 0x1234, .port_diff = 0x4321,
+	struct mg_flow flow = {.generation = 1,
+			       .addr_diff = 0x1234,
+			       .port_diff = 0x4321,
 			       .hop = {.ifindex = bench->ifindex, .dst_mac = {2, 0, 0, 0, 0, 2}}};
 	int fd = bpf_map__fd(bench->bpf->maps.mg_flows);
 
@@ -229,9 +240,10 @@ static void print_hook(table figures, int hook)
 
 	printf("%s\n", hook ? "TC" : "XDP");
 	for (int i = 0; i < FIGURES; i++)
-		printf("  %-34s %7.0f %7.0f %7.0f   %s\n", lines[i].title, f[i][0], f[i][1], f[i][2],
-		       hook ? "" : lines[i].known);
-	printf("  established: %.2f x floor at 1 flow (aim 3.5), %.2f x one-lookup NAT at 64k flows (aim 1.4)\n",
+		printf("  %-34s %7.0f %7.0f %7.0f   %s\n", lines[i].title, f[i][0], f[i][1],
+		       f[i][2], hook ? "" : lines[i].known);
+	printf("  established: %.2f x floor at 1 flow (aim 3.5), %.2f x one-lookup NAT at 64k "
+	       "flows (aim 1.4)\n",
 	       f[KNOWN][0] / f[FLOOR][0], f[KNOWN][2] / f[NAT][2]);
 }
 
@@ -277,7 +289,8 @@ int main(void)
 		fprintf(stderr, "bench: %u flows ...\n", sizes[i]);
 		run_size(&bench, i, figures);
 	}
-	printf("ns per packet, program alone           1      4k     64k flows   design's, another machine\n");
+	printf("ns per packet, program alone           1      4k     64k flows   design's, another "
+	       "machine\n");
 	print_hook(figures, 0);
 	print_hook(figures, 1);
 	print_steps();

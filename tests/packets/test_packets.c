@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Packet in → verdict, packet out, counter: each row runs through both hooks and both families. A row begins in a state
- * of the connection that the programs themselves have been led to, by packets.
+ * Packet in → verdict, packet out, counter: each row runs through both hooks and both families. A
+ * row begins in a state of the connection that the programs themselves have been led to, by
+ * packets.
  */
 #include <arpa/inet.h>
 #include <setjmp.h>
@@ -38,7 +39,7 @@ struct scene { /* one run of one row */
 	struct rig_result result;
 };
 
-#define NO_COUNTER 0
+#define NO_COUNTER  0
 #define COUNT(name) (MG_R_##name + 1)
 
 struct row {
@@ -49,11 +50,13 @@ struct row {
 	size_t payload;
 	enum rig_act act;
 	int counters[2]; /* COUNT(...): these moved by one, no other did */
-	void (*prepare)(struct scene *s);   /* before the packet is built: changes tables or s->packet */
-	void (*spoil)(struct scene *s);	    /* after it is built: changes bytes */
+	void (*prepare)(
+		struct scene *s); /* before the packet is built: changes tables or s->packet */
+	void (*spoil)(struct scene *s);	     /* after it is built: changes bytes */
 	void (*afterwards)(struct scene *s); /* more to assert */
-	int only; /* 4 or 6 */
-	bool xdp_only; /* the kernel's test run refuses such a frame on TC before the program sees it */
+	int only;			     /* 4 or 6 */
+	bool xdp_only; /* the kernel's test run refuses such a frame on TC before the program sees
+			  it */
 };
 
 static struct rig *the_rig;
@@ -146,24 +149,33 @@ static void check_sent(struct scene *s, bool from_node)
 	assert_memory_equal(s->result.frame, frame, len);
 }
 
-static void check_counters(struct scene *s, const struct row *row, const uint64_t before[MG_R_COUNT])
+static void check_counters(struct scene *s, const struct row *row,
+			   const uint64_t before[MG_R_COUNT])
 {
 	for (int r = 0; r < MG_R_COUNT; r++) {
-		uint64_t want = before[r] + (row->counters[0] == r + 1) + (row->counters[1] == r + 1);
+		uint64_t want =
+			before[r] + (row->counters[0] == r + 1) + (row->counters[1] == r + 1);
 
 		if (rig_count(s->rig, (enum mg_reason)r) != want)
 			fail_msg("counter %s: %lu, want %lu", rig_reason_name((enum mg_reason)r),
-				 (unsigned long)rig_count(s->rig, (enum mg_reason)r), (unsigned long)want);
+				 (unsigned long)rig_count(s->rig, (enum mg_reason)r),
+				 (unsigned long)want);
 	}
 }
 
 static void run_row(const struct row *row, enum rig_hook hook, bool v6)
 {
-	struct scene s = {.rig = the_rig, .hook = hook, .v6 = v6, .client = rig_client(v6),
-			  .gateway = rig_gateway(v6), .node = rig_node_end(v6, 1), .snat = rig_snat_end(v6, 0)};
+	struct scene s = {.rig = the_rig,
+			  .hook = hook,
+			  .v6 = v6,
+			  .client = rig_client(v6),
+			  .gateway = rig_gateway(v6),
+			  .node = rig_node_end(v6, 1),
+			  .snat = rig_snat_end(v6, 0)};
 	uint64_t before[MG_R_COUNT];
 
-	print_message("             %s, %s\n", hook == RIG_XDP ? "xdp" : "tc", v6 ? "IPv6" : "IPv4");
+	print_message("             %s, %s\n", hook == RIG_XDP ? "xdp" : "tc",
+		      v6 ? "IPv6" : "IPv4");
 	rig_reset(s.rig, v6);
 	lead_to(&s, row->state);
 	if (row->from_node && row->state == NOTHING)
@@ -193,7 +205,8 @@ static void run_row(const struct row *row, enum rig_hook hook, bool v6)
 		row->afterwards(&s);
 }
 
-/* --- what rows prepare ------------------------------------------------------------------------------ */
+/* --- what rows prepare
+ * ------------------------------------------------------------------------------ */
 
 static void node1_down(struct scene *s)
 {
@@ -351,7 +364,8 @@ static void goes_back_elsewhere(struct scene *s)
 }
 static void syn_options(struct scene *s)
 {
-	static const uint8_t options[] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7};
+	static const uint8_t options[] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2,
+					  3, 4, 0, 0,	 0, 0, 1, 3,  3, 7};
 
 	memcpy(s->packet.options, options, sizeof(options));
 	s->packet.n_options = sizeof(options);
@@ -402,7 +416,8 @@ static void ports_all_taken(struct scene *s)
 	struct mg_flow flow = {.slot = 1, .generation = 7};
 
 	for (uint16_t i = 0; i < RIG_SNAT_COUNT; i++) {
-		struct endpoint node = rig_node_end(s->v6, 1), snat = rig_snat_end(s->v6, (uint16_t)(RIG_SNAT_FIRST + i));
+		struct endpoint node = rig_node_end(s->v6, 1),
+				snat = rig_snat_end(s->v6, (uint16_t)(RIG_SNAT_FIRST + i));
 		struct mg_tuple key = tuple(&node, &snat);
 
 		rig_put_flow(s->rig, &key, &flow);
@@ -415,7 +430,8 @@ static void lose_half(struct scene *s)
 	rig_delete_flow(s->rig, &key);
 }
 
-/* --- what rows spoil ---------------------------------------------------------------------------------- */
+/* --- what rows spoil
+ * ---------------------------------------------------------------------------------- */
 
 static void cut_in_ip(struct scene *s)
 {
@@ -508,7 +524,8 @@ static void padded(struct scene *s) /* Ethernet pads short frames to 60 bytes: n
 	s->len += 6;
 }
 
-/* --- what rows assert afterwards ------------------------------------------------------------------------ */
+/* --- what rows assert afterwards
+ * ------------------------------------------------------------------------ */
 
 static void on_1(struct scene *s)
 {
@@ -539,7 +556,8 @@ static void no_entries(struct scene *s)
 static void no_flow_left(struct scene *s)
 {
 	assert_int_equal(rig_flows(s->rig), 0);
-	assert_int_equal(rig_node(s->rig, s->slot)->connections, 1); /* the new owner's count is its own */
+	assert_int_equal(rig_node(s->rig, s->slot)->connections,
+			 1); /* the new owner's count is its own */
 }
 static void promoted(struct scene *s)
 {
@@ -598,12 +616,14 @@ static void reply_follows_client(struct scene *s)
 	assert_memory_equal(s->result.frame, s->client.mac, 6);
 }
 
-#define TO_PERSONA .state = NOTHING, .flags = SYN
-#define STEERED .act = RIG_SEND, .counters = {COUNT(SYN_STEERED)}
-#define CASCADED .act = RIG_SEND, .counters = {COUNT(SYN_CASCADED)}
+#define TO_PERSONA   .state = NOTHING, .flags = SYN
+#define STEERED	     .act = RIG_SEND, .counters = {COUNT(SYN_STEERED)}
+#define CASCADED     .act = RIG_SEND, .counters = {COUNT(SYN_CASCADED)}
 #define LEFT(reason) .act = RIG_PASS, .counters = {COUNT(reason)}
-#define UNTOUCHED .act = RIG_PASS
+#define UNTOUCHED    .act = RIG_PASS
 
+/* A row is a line. */
+/* clang-format off */
 static const struct row rows[] = {
 	/* a new connection */
 	{"a SYN goes to the persona's node", TO_PERSONA, STEERED, .afterwards = on_1},
@@ -725,6 +745,7 @@ static const struct row rows[] = {
 	{"two tags neither", TO_PERSONA, UNTOUCHED, .spoil = qinq},
 	{"an Ethernet trailer is not payload", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .spoil = padded, .afterwards = busy_0},
 };
+/* clang-format on */
 
 static void run_everywhere(void **state)
 {
@@ -732,7 +753,8 @@ static void run_everywhere(void **state)
 
 	for (int hook = 0; hook < RIG_HOOKS; hook++)
 		for (int v6 = 0; v6 < 2; v6++)
-			if ((!row->only || row->only == (v6 ? 6 : 4)) && (hook == RIG_XDP || !row->xdp_only))
+			if ((!row->only || row->only == (v6 ? 6 : 4)) &&
+			    (hook == RIG_XDP || !row->xdp_only))
 				run_row(row, (enum rig_hook)hook, v6);
 }
 

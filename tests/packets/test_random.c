@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Checksums over random headers, and the kernel's choice against userspace's. The random numbers are the same each run.
+ * Checksums over random headers, and the kernel's choice against userspace's. The random numbers
+ * are the same each run.
  */
 #include <arpa/inet.h>
 #include <setjmp.h>
@@ -12,7 +13,8 @@
 #include "packets/rig.h"
 #include "megalith/pick.h"
 
-static inline __attribute__((always_inline)) const struct mg_node *pick_node(const void *nodes, __u32 slot)
+static inline __attribute__((always_inline)) const struct mg_node *pick_node(const void *nodes,
+									     __u32 slot)
 {
 	return slot < MG_SLOTS ? (const struct mg_node *)nodes + slot : NULL;
 }
@@ -121,7 +123,8 @@ static void roll_row(struct mg_row *row)
 		if (at + n > MG_ROW_INLINE)
 			n = (uint16_t)(MG_ROW_INLINE - at);
 		for (uint16_t i = 0; i < n; i++)
-			row->node[at++] = (uint16_t)(roll() % (RIG_SLOTS + 2)); /* nobody and a free slot too */
+			row->node[at++] = (uint16_t)(roll() % (RIG_SLOTS +
+							       2)); /* nobody and a free slot too */
 		row->tier_end[t] = at;
 	}
 	row->count = at;
@@ -180,7 +183,8 @@ static void test_pick__kernel_and_userspace_agree_on_10000_rows(void **state)
 		rig_row(the_rig, false, &row);
 		memcpy(nodes, rig_node(the_rig, 0), sizeof(nodes));
 		slot = kernel_choice(i & 1 ? RIG_XDP : RIG_TC, &key);
-		pick = pick_row(&row, row.node, MG_ROW_INLINE, nodes, pick_hash(&key, RIG_HASH_KEY), 1, 0, &walk);
+		pick = pick_row(&row, row.node, MG_ROW_INLINE, nodes, pick_hash(&key, RIG_HASH_KEY),
+				1, 0, &walk);
 		assert_int_equal(slot, pick.slot);
 		chosen += slot != 0;
 	}

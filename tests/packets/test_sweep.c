@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* The sweep: expiry, busy and idle, lost halves, and counts set right, on tables that packets have filled. */
+/* The sweep: expiry, busy and idle, lost halves, and counts set right, on tables that packets have
+ * filled. */
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,8 +35,11 @@ static void say(struct line *line, bool from_node, uint8_t flags, size_t payload
 {
 	struct packet packet = {.from = from_node ? line->node : line->client,
 				.to = from_node ? line->snat : line->gateway,
-				.ttl = 64, .flags = flags, .seq = from_node ? 7001 : 1001,
-				.ack = from_node ? 1001 : 7001, .n_payload = payload};
+				.ttl = 64,
+				.flags = flags,
+				.seq = from_node ? 7001 : 1001,
+				.ack = from_node ? 1001 : 7001,
+				.n_payload = payload};
 	struct rig_result result;
 	uint8_t frame[FRAME_MAX], daddr[16];
 
@@ -116,7 +120,8 @@ static void test_sweep__forgets_what_is_silent_both_ways(void **state)
 	(void)state;
 	age_both(&line, 500);
 	rig_sweep(the_rig, 400, 10, 10, &out);
-	rig_sweep(the_rig, 400, 10, 10, &out); /* the other half goes with the second walk at the latest */
+	rig_sweep(the_rig, 400, 10, 10,
+		  &out); /* the other half goes with the second walk at the latest */
 	assert_int_equal(rig_flows(the_rig), 0);
 	assert_int_equal(rig_node(the_rig, 1)->connections, 0);
 	assert_int_equal(rig_count(the_rig, MG_R_EXPIRED), 1);

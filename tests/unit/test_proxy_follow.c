@@ -163,11 +163,12 @@ static void on_fresh(void *arg, uint32_t ticket)
 	rig->served = ticket;
 }
 
-static const struct follow_events events = {.on_fresh = on_fresh,
-
-					    .on_plan = on_plan,
-					    .on_load = on_load,
-					    .on_report = on_report};
+static const struct follow_events events = {
+	.on_plan = on_plan,
+	.on_load = on_load,
+	.on_fresh = on_fresh,
+	.on_report = on_report,
+};
 
 static int set_up(void **state)
 {

@@ -22,12 +22,18 @@ struct client_request {
 	const char *body; /* NULL: none; sent as application/json */
 	size_t body_len;
 	uint64_t timeout_ms; /* whole exchange; 0 = none (streams) */
-	size_t max_answer; /* decoded body bytes kept or passed on; more is PROBE_TOO_LARGE; 0 = no
-			      limit */
-	bool raw;	   /* no HTTP: send `body` as it is (maybe empty); on_data gets raw bytes */
+	size_t max_answer;   /* decoded body bytes; more is PROBE_TOO_LARGE; 0 = no limit */
+	/*
+	 * No HTTP: sends `body` as it is (maybe empty); on_data gets raw bytes. When the peer ends
+	 * the connection that is PROBE_OK without on_data, PROBE_CLOSED with it (it would have said
+	 * stop).
+	 */
+	bool raw;
 	bool connect_only; /* success as soon as connected */
-	/* Streams: called with each piece; the body is then not collected. Return non-zero to stop
-	 * (reason OK). */
+	/*
+	 * Streams: called with each piece; the body is then not collected. Return non-zero to stop
+	 * (reason OK). May call client_cancel().
+	 */
 	int (*on_data)(void *arg, const char *data, size_t len);
 	/* Called once, always, and not from within client_start(). Then the request is gone. */
 	void (*on_done)(void *arg, const struct client_result *result);
@@ -45,7 +51,10 @@ struct client_result {
 
 struct client; /* a request in progress */
 
-/* NULL with errno on lack of memory or handles. Strings of `request` are copied. */
+/*
+ * NULL with errno: out of memory, or EINVAL for a method or target with a space or control
+ * character in it. Everything else that fails is told to on_done. Strings of `request` are copied.
+ */
 struct client *client_start(uv_loop_t *loop, const struct client_request *request);
 /* Ends it at once; on_done is not called. */
 void client_cancel(struct client *client);

@@ -4,7 +4,8 @@
  * callbacks out. The guard refuses what llhttp 8 lets through (bare CR, bare LF, obs-fold, no or
  * two Host, chunked on HTTP/1.0, both Transfer-Encoding and Content-Length, more than one
  * Content-Length, other transfer codings, odd chunk lines), so verdicts do not depend on the
- * version; where guard and llhttp disagree the message is refused. Does no I/O. Head ≤
+ * version: in millions of mutated messages llhttp refused nothing that the guard had let through;
+ * if it does, the message is refused. Does no I/O. Head ≤
  * HTTP1_HEAD_MAX bytes, ≤ HTTP1_FIELDS_MAX fields. Chunk extensions and trailers are checked,
  * bounded and dropped.
  */
@@ -43,15 +44,14 @@ bool http1_has_token(const struct http1_head *head, const char *name, const char
 /* "Not Found" */
 const char *http1_reason(int status);
 
-#define HTTP1_PAUSE \
-	(-11) /* what on_complete returns to have http1_feed() stop behind this message */
+/* What on_complete returns to have http1_feed() stop behind this message. */
+#define HTTP1_PAUSE (-11)
 
 struct http1_events {
-	/* Each returns 0 to go on, anything else to stop parsing (http1_feed returns -ECANCELED).
-	 */
+	/* Each returns 0 to go on, anything else to stop: http1_feed() returns -ECANCELED. */
 	int (*on_head)(void *arg, const struct http1_head *head);
-	int (*on_body)(void *arg, const char *data,
-		       size_t len); /* decoded; may come in any pieces */
+	/* Decoded; may come in any pieces. */
+	int (*on_body)(void *arg, const char *data, size_t len);
 	/* Interim answers (1xx but 101) are messages of their own. After 101 all bytes are on_body
 	 * until the close. */
 	int (*on_complete)(void *arg);
@@ -79,8 +79,8 @@ bool http1_idle(const struct http1 *parser);
  * short. */
 int http1_eof(struct http1 *parser);
 const char *http1_error(const struct http1 *parser); /* why, for the log; "" before any error */
-int http1_error_status(
-	const struct http1 *parser); /* what to answer such a request: 400, 414, 431, 501, 505 */
+/* What to answer such a request: 400, 414, 431, 501, 503 or 505. */
+int http1_error_status(const struct http1 *parser);
 /* The next response answers a HEAD: has no body whatever it says. */
 void http1_expect_no_body(struct http1 *parser);
 

@@ -201,15 +201,15 @@ static int64_t parse_length(const char *text)
 
 /* What the fields that frame the message may say; before llhttp sees them, whose errors do not tell
  * as much. */
-static int judge_field(struct http1 *parser, const char *name, const char *value)
+static int judge_field(struct http1 *parser, const char *name, size_t len, const char *value)
 {
 	struct http1_head *head = &parser->head;
 
-	if (!strcmp(name, "host")) {
+	if (len == 4 && !memcmp(name, "host", 4)) {
 		parser->hosts++;
 		if (!parser->responses && !is_authority(value, strlen(value)))
 			return BAD(parser, "bad Host");
-	} else if (!strcmp(name, "transfer-encoding")) {
+	} else if (len == 17 && !memcmp(name, "transfer-encoding", 17)) {
 		if (head->chunked)
 			return BAD(parser, "more than one Transfer-Encoding");
 		head->chunked = !strcasecmp(value, "chunked");
@@ -218,7 +218,7 @@ static int judge_field(struct http1 *parser, const char *name, const char *value
 		if (!head->chunked)
 			return http1_fail(parser, -EBADMSG, 501,
 					  "Transfer-Encoding is not chunked");
-	} else if (!strcmp(name, "content-length")) {
+	} else if (len == 14 && !memcmp(name, "content-length", 14)) {
 		if (head->content_length >= 0)
 			return BAD(parser, "more than one Content-Length");
 		head->content_length = parse_length(value);
@@ -253,6 +253,7 @@ int http1_field_line(struct http1 *parser, size_t len)
 	char *line = parser->text + parser->line_at;
 	char *colon = memchr(line, ':', len), *value, *end = line + len;
 	size_t name = colon ? (size_t)(colon - line) : 0;
+	char behind;
 	int error;
 
 	if (line[0] == ' ' || line[0] == '\t')
@@ -269,11 +270,16 @@ int http1_field_line(struct http1 *parser, size_t len)
 		if (line[i] >= 'A' && line[i] <= 'Z')
 			line[i] = (char)(line[i] | 0x20);
 	}
+	behind = *end; /* at most the CR */
 	*colon = '\0';
-	*end = '\0'; /* at most over the CR */
-	error = judge_field(parser, line, value);
+	*end = '\0';
+	error = judge_field(parser, line, name, value);
+	*colon = ':';
+	*end = behind;
 	if (!error)
-		error = show_field(parser, line, value);
+		error = show_field(parser, line, name, value, (size_t)(end - value));
+	*colon = '\0';
+	*end = '\0';
 	return error ? error : add_field(parser, line, value);
 }
 

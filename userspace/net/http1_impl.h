@@ -73,7 +73,8 @@ struct http1 {
 	llhttp_t llhttp;
 };
 
-/* http1_error() where the guard has let something through that llhttp refuses: no test has seen it. */
+/* http1_error() where the guard has let something through that llhttp refuses: no test has seen it.
+ */
 #define HTTP1_LLHTTP_SAYS_NO "refused by llhttp"
 
 /* Marks the parser as failed; returns `code`. */

@@ -18,15 +18,21 @@ struct server;
 struct exchange; /* one request and its answer */
 
 struct server_options {
-	size_t max_body;	  /* bytes; larger: 413 */
-	unsigned max_peers;	  /* 0: 1024 */
-	uint64_t head_timeout_ms; /* 0: 10,000, from accept or end of the last answer's request...
-				     to a whole request */
+	size_t max_body;    /* bytes; larger: 413 */
+	unsigned max_peers; /* 0: 1024 */
+	/*
+	 * 0: 10,000. From accept, or the first byte of a further request, to the whole request; and
+	 * how long a peer may take nothing of what is to be written to it.
+	 */
+	uint64_t head_timeout_ms;
 	uint64_t idle_timeout_ms; /* keep-alive; 0: 60,000 */
 	/* The request is complete. Answer now or later, from the loop. */
 	void (*on_request)(void *arg, struct exchange *exchange);
-	/* The peer left before the answer was complete; the exchange is gone after this call. May
-	 * be NULL. */
+	/*
+	 * The peer left before the answer was complete (it closed, or only its sending side, or
+	 * reset, or stalled), or server_free() was called; the exchange is gone after this call.
+	 * Never from within an exchange_ function. May be NULL.
+	 */
 	void (*on_abandoned)(void *arg, struct exchange *exchange);
 	void *arg;
 };
@@ -41,8 +47,8 @@ int server_listen_unix(struct server *server, const char *path, unsigned mode, i
 void server_free(struct server *server);
 
 const struct http1_head *exchange_head(const struct exchange *exchange);
-const char *
-exchange_path(const struct exchange *exchange); /* target without query, percent-decoded */
+/* Target without query, percent-decoded. */
+const char *exchange_path(const struct exchange *exchange);
 /* Decoded query parameter, "" for one without value, NULL if absent. */
 const char *exchange_query(const struct exchange *exchange, const char *name);
 const char *exchange_body(const struct exchange *exchange, size_t *len);
@@ -50,7 +56,7 @@ int exchange_fd(const struct exchange *exchange); /* for SO_PEERCRED */
 void exchange_set_data(struct exchange *exchange, void *data);
 void *exchange_data(const struct exchange *exchange);
 
-/* A whole answer. `fields` are extra header lines, each ending in CRLF, or NULL. Ends the exchange.
+/* A whole answer, which ends the exchange. `fields`: further lines, each ending in CRLF, or NULL.
  */
 void exchange_answer(struct exchange *exchange, int status, const char *content_type,
 		     const char *body, size_t len, const char *fields);

@@ -291,11 +291,8 @@ uint32_t follow_refresh(struct follow *follow)
 {
 	if (!follow->stream || !follow->tells || follow->closing)
 		return 0;
-	if (follow->ticket == follow->asked || !follow->post) {
-		follow->ticket++;
-		if (!follow->ticket) /* 0 is nobody's */
-			follow->ticket++;
-	}
+	if (follow->ticket == follow->asked && ++follow->ticket == 0)
+		follow->ticket++; /* 0 is nobody's */
 	if (!follow->post)
 		follow_plan_report(follow);
 	return follow->ticket;
