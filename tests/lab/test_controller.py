@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import threading
 
 import pytest
 
@@ -167,6 +168,35 @@ def test_controller__proxy_ends_with_it_or_goes_on(lab, cl1):
         lab.start_controller()
         wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
     assert len(proxies(lab)) == 1
+
+
+def slow_probes(document):
+    document["probe"] = {"interval_ms": 1500, "timeout_ms": 500, "rise": 2, "fall": 2}
+
+
+def test_controller__restart_is_not_felt_at_the_fallback(lab):
+    """The proxy goes on with the last plan until the next controller knows better than that."""
+    failed, done = [], threading.Event()
+
+    def hammer():
+        while not done.is_set():
+            try:
+                ask(lab.gw, lab.gw.v4)
+            except (OSError, EOFError) as error:
+                failed.append(error)
+    wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
+    thread = threading.Thread(target=hammer)
+    with configured(lab, slow_probes):  # it takes the new controller a while to know who is up
+        thread.start()
+        try:
+            lab.stop_controller(signal.SIGKILL)
+            lab.start_controller(healthy=False)
+            wait_until(lambda: lab.status()["proxy"]["followers"] == 1, "the proxy follows again")
+            wait_until(lab.healthy, "all nodes up")
+        finally:
+            done.set()
+            thread.join()
+    assert failed == []
 
 
 def test_controller__proxy_has_no_right(lab):

@@ -576,9 +576,12 @@ static int dir_make(struct kern *kern, const char *bpf_dir, struct datapath_erro
 	if ((unsigned long)fs.f_type != BPF_FS_MAGIC)
 		return no_bpffs(parent, error);
 	snprintf(kern->dir, sizeof(kern->dir), "%.3000s/v%d", bpf_dir, MG_LAYOUT);
-	if ((mkdir(bpf_dir, 0700) && errno != EEXIST) || (mkdir(kern->dir, 0700) && errno != EEXIST))
-		return kern_fail(error, errno, "cannot make %s: %s", kern->dir, strerror(errno));
-	return 0;
+	if ((mkdir(bpf_dir, 0700) == 0 || errno == EEXIST) &&
+	    (mkdir(kern->dir, 0700) == 0 || errno == EEXIST))
+		return 0;
+	kern_fail(error, 0, "cannot make %s: %s", kern->dir, strerror(errno));
+	rmdir(bpf_dir);
+	return -EIO;
 }
 
 /* Who holds the lock on the file; 0: cannot tell. */

@@ -5,9 +5,8 @@
  * two Host, chunked on HTTP/1.0, both Transfer-Encoding and Content-Length, more than one
  * Content-Length, other transfer codings, odd chunk lines), so verdicts do not depend on the
  * version: in millions of mutated messages llhttp refused nothing that the guard had let through;
- * if it does, the message is refused. Does no I/O. Head ≤
- * HTTP1_HEAD_MAX bytes, ≤ HTTP1_FIELDS_MAX fields. Chunk extensions and trailers are checked,
- * bounded and dropped.
+ * if it does, the message is refused. Chunk extensions and trailers are checked, bounded and
+ * dropped. Does no I/O. Head ≤ HTTP1_HEAD_MAX bytes, ≤ HTTP1_FIELDS_MAX fields.
  */
 #ifndef NET_HTTP1_H
 #define NET_HTTP1_H

@@ -6,9 +6,10 @@
 
 #include "simnode/sim_impl.h"
 
-#define TOKENS_MAX    100000000
-#define UNWRITTEN_MAX (1u << 20) /* of a client that does not read; no more tokens until it does \
-				  */
+#define TOKENS_MAX 100000000
+#define UNWRITTEN_MAX \
+	(1u << 20) /* of a client that does not read; no more tokens until it does \
+		    */
 #define RETRY_MS 20
 
 static void on_timer(uv_timer_t *timer);
