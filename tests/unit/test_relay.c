@@ -333,6 +333,27 @@ static void test_relay__reset_of_the_node_reaches_the_client(void **state)
 	assert_int_equal(counts(rig)->node_broke, 1);
 }
 
+/* libuv reports both at once as a clean end. */
+static void test_relay__data_and_reset_in_one_event_are_no_clean_end(void **state)
+{
+	struct rig *rig = *state;
+	int client, node, end;
+
+	set_plan(rig, plan_of(rig, 1));
+	client = connect_to(rig->port);
+	node = take(rig, 0);
+	UNTIL(rig, counts(rig)->relayed == 1);
+	say(node, "half an ans");
+	reset(node);
+	do
+		end = end_of(rig, client); /* some of the data may come through */
+	while (end > 0);
+	assert_int_equal(end, -ECONNRESET);
+	close(client);
+	UNTIL(rig, counts(rig)->open == 0);
+	assert_int_equal(counts(rig)->node_broke, 1);
+}
+
 static void test_relay__reset_reaches_a_client_that_has_half_closed(void **state)
 {
 	struct rig *rig = *state;
@@ -1004,6 +1025,7 @@ int main(void)
 		TEST(test_relay__half_close_goes_through),
 		TEST(test_relay__end_of_the_node_goes_through),
 		TEST(test_relay__reset_of_the_node_reaches_the_client),
+		TEST(test_relay__data_and_reset_in_one_event_are_no_clean_end),
 		TEST(test_relay__reset_reaches_a_client_that_has_half_closed),
 		TEST(test_relay__reset_reaches_a_side_that_was_told_the_end),
 		TEST(test_relay__reset_of_the_client_reaches_the_node),

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/stream.h"
+
 /* A peer that vanished without a word is noticed after this silence and a few probes. */
 #define RELAY_KEEPALIVE_S 15
 
@@ -194,7 +196,7 @@ static void relay_on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *data
 
 	if (len == 0 || relay->state == RELAY_CLOSED)
 		return;
-	if (len == UV_EOF) {
+	if (len == UV_EOF && !stream_was_reset(stream)) {
 		relay_on_eof(side);
 		return;
 	}
