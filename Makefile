@@ -91,7 +91,9 @@ $(BUILD)/bench.bpf.o: tests/bench/bench.bpf.c $(BUILD)/megalith.bpf.o
 $(BUILD)/bench.skel.h: $(BUILD)/bench.bpf.o
 	$(BPFTOOL) gen skeleton $< name bench_bpf > $@
 
+# -MMD leaves out what comes by -isystem: say it here.
 $(BUILD)/obj/tests/bench_packets.o: $(BUILD)/bench.skel.h
+$(BUILD)/obj/datapath/bpf.o $(BUILD)/obj/tests/rig.o: $(SKELETON)
 
 $(BUILD)/megalith.skel.h: $(BUILD)/megalith.bpf.o
 	$(BPFTOOL) gen skeleton $< name megalith_bpf > $@

@@ -145,16 +145,14 @@ static __always_inline enum act embryo_promote(struct pkt *pkt, struct mg_embryo
 
 	flow->seen = (__u32)bpf_jiffies64();
 	flow->data = flow->seen;
-	if (pkt->payload)
-		flow->flags |= MG_BUSY;
+	flow->flags |= MG_BUSY; /* the handshake's place is kept for the first question */
 	full = flow_insert(pkt->key, s);
 	embryo_delete(pkt->key, embryo);
 	if (full)
 		return pkt_leave(pkt, MG_R_FLOWS_FULL);
 	__sync_fetch_and_add(&node->connections, 1);
 	__sync_fetch_and_add(&node->connects, 1);
-	if (pkt->payload)
-		__sync_fetch_and_add(&node->busy, 1);
+	__sync_fetch_and_add(&node->busy, 1);
 	return pkt_send(pkt, flow, &node->hop, MG_R_PROMOTED);
 }
 

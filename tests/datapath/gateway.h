@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A gateway for the loader's tests: this process in a network namespace and with a bpffs of its own, two veth
- * pairs (g0, g1) to a neighbour in another one, and plans made by hand. Included by one program.
+ * A gateway for the loader's tests: this process in a network namespace and with a bpffs of its
+ * own, two veth pairs (g0, g1) to a neighbour in another one, and plans made by hand. Included by
+ * one program.
  */
 #ifndef TESTS_DATAPATH_GATEWAY_H
 #define TESTS_DATAPATH_GATEWAY_H
@@ -202,7 +203,8 @@ static void renew_links(void)
 
 	/* by their far ends: these are also there when this process has changed its namespace */
 	snprintf(command, sizeof(command),
-		 "for i in 0 1; do nsenter -t %d -n ip link del p$i || ip link del g$i; done 2>/dev/null",
+		 "for i in 0 1; do nsenter -t %d -n ip link del p$i || ip link del g$i; done "
+		 "2>/dev/null",
 		 rig.neighbour);
 	(void)!system(command);
 	make_links();
@@ -272,8 +274,10 @@ static void rig_clean(void)
 	assert_true(says(NULL, "grep -x '' /proc/sys/net/ipv4/ip_local_reserved_ports"));
 }
 
-/* Waits until `ready` holds, living meanwhile as a controller does; fails after 5 s. True: addresses changed. */
-static bool rig_wait(struct datapath *dp, bool (*ready)(const struct datapath *dp, void *arg), void *arg)
+/* Waits until `ready` holds, living meanwhile as a controller does; fails after 5 s. True:
+ * addresses changed. */
+static bool rig_wait(struct datapath *dp, bool (*ready)(const struct datapath *dp, void *arg),
+		     void *arg)
 {
 	struct pollfd poller = {.fd = datapath_events_fd(dp), .events = POLLIN};
 	bool changed = false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The loader (userspace/datapath): opening, attaching, publishing, adopting, hops, taking off. Needs root. */
+/* The loader (userspace/datapath): opening, attaching, publishing, adopting, hops, taking off.
+ * Needs root. */
 #include "gateway.h"
 
 #include <linux/if_link.h>
@@ -7,10 +8,10 @@
 
 #include <bpf/libbpf.h>
 
-#define NEEDS_RIG()                                                                                \
-	do {                                                                                       \
-		if (rig.skip)                                                                      \
-			skip();                                                                    \
+#define NEEDS_RIG() \
+	do { \
+		if (rig.skip) \
+			skip(); \
 	} while (0)
 
 /* --- open, attach, take off ---------------------------------------------------------------- */
@@ -98,7 +99,8 @@ static void test_open__dump_shows_fields(void **state)
 	dp = rig_open(DATAPATH_TC);
 	rig_publish(dp, plan);
 	assert_true(says(NULL, "bpftool map dump pinned %s/mg_services | grep tier_end", rig.pins));
-	assert_true(says(NULL, "bpftool map dump pinned %s/mg_nodes | head -100 | grep generation", rig.pins));
+	assert_true(says(NULL, "bpftool map dump pinned %s/mg_nodes | head -100 | grep generation",
+			 rig.pins));
 	datapath_close(dp);
 	rig_plan_free(plan);
 }
@@ -168,7 +170,8 @@ static void test_detach__under_an_open_datapath_is_final(void **state)
 	NEEDS_RIG();
 	for (enum datapath_mode mode = DATAPATH_XDP; mode <= DATAPATH_TC; mode++) {
 		dp = rig_open(mode);
-		link = pin_open(mode == DATAPATH_XDP ? "link_g0" : "mg_tc"); /* as a curious bpftool does */
+		link = pin_open(mode == DATAPATH_XDP ? "link_g0"
+						     : "mg_tc"); /* as a curious bpftool does */
 		assert_int_equal(datapath_detach(rig.bpf_dir, &error), 0);
 		rig_clean();
 		datapath_sweep(dp); /* does not put it back */
@@ -204,8 +207,9 @@ static void test_refused__interface_not_ethernet(void **state)
 	NEEDS_RIG();
 	options = rig_options(DATAPATH_TC);
 	options.interfaces = names;
-	rig_refused(&options,
-		    "interface \"lo\": not Ethernet (link type 772), the datapath cannot work on it");
+	rig_refused(
+		&options,
+		"interface \"lo\": not Ethernet (link type 772), the datapath cannot work on it");
 	rig_clean();
 }
 
@@ -218,7 +222,8 @@ static void test_refused__no_bpffs(void **state)
 	NEEDS_RIG();
 	options = rig_options(DATAPATH_TC);
 	snprintf(dir, sizeof(dir), "%s/mg", rig.dir);
-	snprintf(text, sizeof(text), "%s is not on a BPF filesystem: mount -t bpf bpf %s", rig.dir, rig.dir);
+	snprintf(text, sizeof(text), "%s is not on a BPF filesystem: mount -t bpf bpf %s", rig.dir,
+		 rig.dir);
 	options.bpf_dir = dir;
 	rig_refused(&options, text);
 	assert_int_not_equal(access(dir, F_OK), 0);
@@ -236,7 +241,8 @@ static int foreign_xdp(const char *interface)
 	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "foreign", "MIT", code, 2, NULL);
 
 	assert_true(fd >= 0);
-	assert_int_equal(bpf_xdp_attach((int)if_nametoindex(interface), fd, XDP_FLAGS_DRV_MODE, NULL), 0);
+	assert_int_equal(
+		bpf_xdp_attach((int)if_nametoindex(interface), fd, XDP_FLAGS_DRV_MODE, NULL), 0);
 	assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &len), 0);
 	close(fd);
 	return (int)info.id;
@@ -252,7 +258,8 @@ static void test_refused__foreign_xdp(void **state)
 	options = rig_options(DATAPATH_XDP);
 	snprintf(text, sizeof(text),
 		 "interface \"g1\": another XDP program (id %d) is attached: take it off "
-		 "(ip link set dev g1 xdp off), or set \"datapath\": \"tc\"", foreign_xdp("g1"));
+		 "(ip link set dev g1 xdp off), or set \"datapath\": \"tc\"",
+		 foreign_xdp("g1"));
 	rig_refused(&options, text);
 	assert_true(says(NULL, "ip link show dev g1 | grep xdp")); /* untouched */
 	run("ip link set dev g1 xdp off");
@@ -301,9 +308,10 @@ static void test_refused__mtu_too_large_for_xdp(void **state)
 	run("ip link set g1 mtu 9000");
 	run_there("ip link set p1 mtu 9000");
 	options = rig_options(DATAPATH_XDP);
-	rig_refused(&options,
-		    "interface \"g1\": no native XDP: its driver does not take it as the interface is set up "
-		    "(MTU above a page, LRO, or too few queues); \"datapath\": \"tc\" works on every interface");
+	rig_refused(&options, "interface \"g1\": no native XDP: its driver does not take it as the "
+			      "interface is set up "
+			      "(MTU above a page, LRO, or too few queues); \"datapath\": \"tc\" "
+			      "works on every interface");
 	rig_clean();
 }
 
@@ -348,8 +356,9 @@ static int open_without_rights(void)
 		return 2;
 	if (datapath_open(&options, &error))
 		return 3;
-	return strcmp(error.text, "the datapath needs root, or CAP_BPF and CAP_NET_ADMIN (missing: CAP_BPF "
-				  "CAP_NET_ADMIN); \"datapath\": \"none\" works without") != 0;
+	return strcmp(error.text,
+		      "the datapath needs root, or CAP_BPF and CAP_NET_ADMIN (missing: CAP_BPF "
+		      "CAP_NET_ADMIN); \"datapath\": \"none\" works without") != 0;
 }
 
 static void test_refused__without_rights(void **state)
@@ -391,12 +400,14 @@ static void test_adopt__keeps_maps_and_slots(void **state)
 		datapath_close(dp);
 		dp = rig_open(mode);
 		assert_true(datapath_adopted(dp));
-		assert_int_equal(rig_row("10.9.0.1", PERSONA_PORT, &row), 0); /* also before publishing */
+		assert_int_equal(rig_row("10.9.0.1", PERSONA_PORT, &row),
+				 0); /* also before publishing */
 		rig_publish(dp, plan);
 		assert_int_equal(rig_slot("n1/llm", &after), slot);
 		assert_int_equal(after.generation, before.generation);
 		if (mode == DATAPATH_TC)
-			assert_int_not_equal(tc_program_id(), program); /* ours, not the one before */
+			assert_int_not_equal(tc_program_id(),
+					     program); /* ours, not the one before */
 		datapath_close(dp);
 		rig_reset(NULL);
 	}
@@ -444,16 +455,18 @@ static void test_adopt__refuses_other_parameters(void **state)
 	datapath_close(rig_open(DATAPATH_TC));
 	options = rig_options(DATAPATH_TC);
 	options.max_flows = 4096;
-	rig_refused(&options,
-		    "the datapath that is serving has snat_ports 20000-20999 and max_flows 1024, the "
-		    "configuration 20000-20999 and 4096: these cannot change under its connections; "
-		    "megalithctl detach takes it off, then start again");
+	rig_refused(
+		&options,
+		"the datapath that is serving has snat_ports 20000-20999 and max_flows 1024, the "
+		"configuration 20000-20999 and 4096: these cannot change under its connections; "
+		"megalithctl detach takes it off, then start again");
 	options = rig_options(DATAPATH_TC);
 	options.snat_last = 21000;
-	rig_refused(&options,
-		    "the datapath that is serving has snat_ports 20000-20999 and max_flows 1024, the "
-		    "configuration 20000-21000 and 1024: these cannot change under its connections; "
-		    "megalithctl detach takes it off, then start again");
+	rig_refused(
+		&options,
+		"the datapath that is serving has snat_ports 20000-20999 and max_flows 1024, the "
+		"configuration 20000-21000 and 1024: these cannot change under its connections; "
+		"megalithctl detach takes it off, then start again");
 	assert_true(says(NULL, "tc filter show dev g0 ingress")); /* still serving */
 }
 
@@ -569,8 +582,10 @@ static int open_in_other_namespace(void)
 	char want[600];
 
 	snprintf(want, sizeof(want),
-		 "the datapath pinned in %s works in another network namespace: give this instance another "
-		 "--bpf-dir, or take that one off with megalithctl detach", rig.pins);
+		 "the datapath pinned in %s works in another network namespace: give this instance "
+		 "another "
+		 "--bpf-dir, or take that one off with megalithctl detach",
+		 rig.pins);
 	if (unshare(CLONE_NEWNET) || system("ip link add g0 type veth peer name p0 &&"
 					    "ip link add g1 type veth peer name p1"))
 		return 2;
@@ -607,7 +622,8 @@ static void test_publish__a_row_for_every_address(void **state)
 	assert_int_equal(rig_count("mg_services"), 4);
 	assert_int_equal(rig_row("fd08::1", PERSONA_PORT, &row), 0);
 	assert_string_equal(row.name, "p/llm");
-	assert_int_equal(row.count, 0); /* the nodes have IPv4 addresses: the fallback listener's business */
+	assert_int_equal(row.count,
+			 0); /* the nodes have IPv4 addresses: the fallback listener's business */
 	assert_int_equal(rig_row("10.8.0.1", PERSONA_PORT, &row), 0);
 	assert_string_equal(row.name, "p/llm");
 	assert_int_equal(row.count, 3);
@@ -670,7 +686,8 @@ static void test_publish__slots_stay_and_generations_rise(void **state)
 	assert_int_equal(node.weight, 7);
 	assert_int_equal(node.state, MG_NODE_DRAIN);
 
-	snprintf(plan->endpoints[1].node, MG_NAME_MAX, "new"); /* same place in the plan, another machine */
+	snprintf(plan->endpoints[1].node, MG_NAME_MAX,
+		 "new"); /* same place in the plan, another machine */
 	rig_publish(dp, plan);
 	assert_int_equal(rig_slot("n1/llm", &node), slot);
 	assert_int_equal(node.state, MG_NODE_GONE);
@@ -742,9 +759,11 @@ static void test_flows__are_listed_with_their_endpoint(void **state)
 	assert_int_equal(datapath_flows(dp, see_flow, &seen), 0);
 	assert_int_equal(seen.n, 1);
 	assert_int_equal(seen.flow.endpoint, 1);
-	assert_string_equal(addr_format_port(&seen.flow.client, seen.flow.client_port, text), "10.8.0.2:50000");
-	assert_string_equal(addr_format_port(&seen.flow.listener_addr, seen.flow.listener_port, text),
-			    "10.8.0.1:11501");
+	assert_string_equal(addr_format_port(&seen.flow.client, seen.flow.client_port, text),
+			    "10.8.0.2:50000");
+	assert_string_equal(
+		addr_format_port(&seen.flow.listener_addr, seen.flow.listener_port, text),
+		"10.8.0.1:11501");
 	assert_string_equal(addr_format_port(&seen.flow.snat_addr, seen.flow.snat_port, text),
 			    "10.9.0.1:20007");
 	assert_string_equal(addr_format_port(&seen.flow.node_addr, seen.flow.node_port, text),
@@ -813,7 +832,8 @@ static void test_sweep__recounts_and_keeps_slots_in_use(void **state)
 	put_flow(slot, node.generation);
 	node.connections = 77; /* a hint gone wrong */
 	assert_int_equal(rig_put("mg_nodes", &slot, &node), 0);
-	/* put_flow() stamps 0: silent since boot, which is within the two hours or not; only the count matters */
+	/* put_flow() stamps 0: silent since boot, which is within the two hours or not; only the
+	 * count matters */
 	assert_int_equal(datapath_sweep(dp), 0);
 	datapath_counts(dp, 1, &counts);
 	assert_true(counts.connections <= 1);
@@ -907,8 +927,9 @@ static bool n0_has_mac(const struct datapath *dp, void *arg)
 
 	(void)dp;
 	rig_slot("n0/llm", &node);
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", node.hop.dst_mac[0], node.hop.dst_mac[1],
-		 node.hop.dst_mac[2], node.hop.dst_mac[3], node.hop.dst_mac[4], node.hop.dst_mac[5]);
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", node.hop.dst_mac[0],
+		 node.hop.dst_mac[1], node.hop.dst_mac[2], node.hop.dst_mac[3], node.hop.dst_mac[4],
+		 node.hop.dst_mac[5]);
 	return node.hop.ifindex && strcmp(mac, want) == 0;
 }
 
@@ -916,7 +937,8 @@ static void mac_there(const char *link, char mac[32])
 {
 	char line[256];
 
-	assert_true(says(line, "nsenter -t %d -n ip -br link show %s | awk '{print $3}'", rig.neighbour, link));
+	assert_true(says(line, "nsenter -t %d -n ip -br link show %s | awk '{print $3}'",
+			 rig.neighbour, link));
 	line[strcspn(line, "\n")] = '\0';
 	snprintf(mac, 32, "%.31s", line);
 }
@@ -1002,7 +1024,8 @@ static void test_hop__follows_the_machines_mac(void **state)
 	rig_publish(dp, plan);
 	rig_wait(dp, n0_has_mac, mac);
 	run_there("ip link set p0 address %s", changed);
-	run("ip neigh replace 10.9.0.2 lladdr %s dev g0 nud stale", changed); /* as a gratuitous ARP does */
+	run("ip neigh replace 10.9.0.2 lladdr %s dev g0 nud stale",
+	    changed); /* as a gratuitous ARP does */
 	rig_wait(dp, n0_has_mac, changed);
 	datapath_close(dp);
 	rig_plan_free(plan);
@@ -1059,7 +1082,8 @@ static void test_hop__link_down(void **state)
 	(void)state;
 	NEEDS_RIG();
 	mac_there("p0", mac);
-	run("ip neigh replace 10.9.0.2 lladdr %s dev g0 nud permanent", mac); /* stays whatever the link does */
+	run("ip neigh replace 10.9.0.2 lladdr %s dev g0 nud permanent",
+	    mac); /* stays whatever the link does */
 	dp = rig_open(DATAPATH_TC);
 	rig_publish(dp, plan);
 	rig_wait(dp, n0_reachable, NULL);
@@ -1215,12 +1239,14 @@ static int work_without_privileges(void)
 	if (!dp || datapath_drop_privileges(true, &error))
 		return 2;
 	/* CAP_KILL, SETGID, SETUID, NET_ADMIN, BPF */
-	if (!says(line, "grep -c -E 'Cap(Prm|Eff|Bnd):\\s*00000080000010e0' /proc/%d/status", getpid()) ||
+	if (!says(line, "grep -c -E 'Cap(Prm|Eff|Bnd):\\s*00000080000010e0' /proc/%d/status",
+		  getpid()) ||
 	    strcmp(line, "3\n"))
 		return 3;
 	if (datapath_drop_privileges(false, &error))
 		return 4;
-	if (!says(line, "grep -c -E 'Cap(Prm|Eff|Bnd):\\s*0000008000001000' /proc/%d/status", getpid()) ||
+	if (!says(line, "grep -c -E 'Cap(Prm|Eff|Bnd):\\s*0000008000001000' /proc/%d/status",
+		  getpid()) ||
 	    strcmp(line, "2\n")) /* Bnd stays: CAP_SETPCAP is gone */
 		return 5;
 	if (datapath_publish(dp, plan, &error) || datapath_sweep(dp))
@@ -1298,8 +1324,9 @@ static int strike(const char *what, int n)
 	int status;
 
 	snprintf(command, sizeof(command),
-		 "ASAN_OPTIONS=detect_leaks=0 strace -qqq -o /dev/null -e trace=bpf -e inject=bpf:%s:when=%d /proc/%d/exe life %s", what, n,
-		 getpid(), rig.bpf_dir);
+		 "ASAN_OPTIONS=detect_leaks=0 strace -qqq -o /dev/null -e trace=bpf -e "
+		 "inject=bpf:%s:when=%d /proc/%d/exe life %s",
+		 what, n, getpid(), rig.bpf_dir);
 	status = system(command);
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
@@ -1309,8 +1336,10 @@ static int calls_of_a_life(void)
 {
 	char line[256] = "";
 
-	assert_true(says(line, "ASAN_OPTIONS=detect_leaks=0 strace -qqq -e trace=bpf -o '|wc -l' /proc/%d/exe life %s", getpid(),
-			 rig.bpf_dir));
+	assert_true(says(line,
+			 "ASAN_OPTIONS=detect_leaks=0 strace -qqq -e trace=bpf -o '|wc -l' "
+			 "/proc/%d/exe life %s",
+			 getpid(), rig.bpf_dir));
 	return (int)strtol(line, NULL, 10);
 }
 
@@ -1335,7 +1364,8 @@ static void strike_at_calls(const char *what)
 			fail_msg("%s at call %d: ended with %d", what, n, ended);
 		dp = rig_open(DATAPATH_TC);
 		rig_publish(dp, plan);
-		if (rig_row("10.9.0.1", PERSONA_PORT, &row) || row.count != 2 || rig_count("mg_services") != 4)
+		if (rig_row("10.9.0.1", PERSONA_PORT, &row) || row.count != 2 ||
+		    rig_count("mg_services") != 4)
 			fail_msg("%s at call %d: not mended", what, n);
 		datapath_close(dp);
 		rig_reset(NULL);

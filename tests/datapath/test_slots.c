@@ -46,7 +46,8 @@ static int down(void **state)
 	return 0;
 }
 
-static void endpoint(struct fixture *f, size_t i, const char *node, const char *address, uint16_t port)
+static void endpoint(struct fixture *f, size_t i, const char *node, const char *address,
+		     uint16_t port)
 {
 	struct plan_endpoint *e = &f->plan.endpoints[i];
 
@@ -241,7 +242,8 @@ static void test_hop__is_set_changed_and_taken_away(void **state)
 	assert_memory_equal(node->snat, other, sizeof(other));
 	slots_set_hop(node, &none, node->snat);
 	assert_int_equal(node->hop.ifindex, 0);
-	assert_memory_equal(node->snat, other, sizeof(other)); /* established flows go on with theirs */
+	assert_memory_equal(node->snat, other,
+			    sizeof(other)); /* established flows go on with theirs */
 }
 
 static void test_choice__native_xdp_only_where_it_is_known_to_be_safe(void **state)

@@ -150,23 +150,76 @@ def test_controller__detach_on_exit_leaves_nothing(stopping):
 def test_controller__detach_without_a_controller(stopping):
     lab = stopping
     lab.start_controller()
+    wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
+    (proxy,) = proxies(lab)
     lab.stop_controller(signal.SIGKILL)
-    assert pins(lab)
+    assert pins(lab) and proxies(lab) == [proxy]
     done = lab.ctl("--bpf-dir", lab.bpf_dir, "detach", check=False)
     assert done.returncode == 0, done.stderr
+    assert f"megalith-proxy (pid {proxy}) ended" in done.stdout
     assert nothing_left(lab), (pins(lab), attached(lab.gw.namespace), reserved_ports(lab))
+    assert proxies(lab) == [] and not list(lab.run_dir.glob("megalith-proxy*"))
 
 
 def proxies(lab):
     return [p for p in lab.gw.namespace.pids() if "megalith-proxy" in os.readlink(f"/proc/{p}/exe")]
 
 
-def test_controller__proxy_ends_with_it_or_goes_on(lab, cl1):
-    """No proxy is left behind that would keep the ports from the next one."""
+def test_controller__detach_ends_an_adopted_proxy_with_the_controller(stopping):
+    """After a detach the proxy is all there is; a stop then means it, whoever had started it."""
+    lab = stopping
+    lab.start_controller()
+    wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
+    (proxy,) = proxies(lab)
+    assert lab.stop_controller() == 0
+    assert proxies(lab) == [proxy]
+    lab.start_controller()
+    lab.ctl("detach")
+    assert relayed(lab.clients[0], lab.gw.v4) and proxies(lab) == [proxy]
+    assert lab.stop_controller() == 0
+    assert proxies(lab) == [] and not list(lab.run_dir.glob("megalith-proxy*"))
+    assert nothing_left(lab)
+
+
+@pytest.mark.parametrize("option", [["--detach-on-exit"], ["--datapath", "none"]])
+def test_controller__proxy_ends_where_no_datapath_stays(bare, option):
+    bare.start_controller(*option)
+    wait_until(lambda: relayed(bare.gw, bare.gw.v4), "the fallback listener serves")
+    assert bare.stop_controller() == 0
+    assert proxies(bare) == [] and not list(bare.run_dir.glob("megalith-proxy*"))
+
+
+def test_controller__proxy_of_another_version_makes_room(bare):
+    bare.start_controller()
+    wait_until(lambda: relayed(bare.gw, bare.gw.v4), "the fallback listener serves")
+    (old,) = proxies(bare)
+    bare.stop_controller()
+    (bare.run_dir / "megalith-proxy.lock").write_text(f"{old} 0.0.1\n")
+    bare.start_controller()
+    wait_until(lambda: proxies(bare) and old not in proxies(bare), "another one serves")
+    wait_until(lambda: relayed(bare.gw, bare.gw.v4), "the fallback listener serves")
+    assert len(proxies(bare)) == 1
+
+
+def test_controller__left_proxy_ends_for_no_proxy(bare):
+    """A unit of its own is going to have the ports."""
+    bare.start_controller()
+    wait_until(lambda: relayed(bare.gw, bare.gw.v4), "the fallback listener serves")
+    bare.stop_controller()
+    assert proxies(bare)
+    bare.start_controller("--no-proxy")
+    wait_until(lambda: not proxies(bare), "the left proxy ends")
+
+
+def test_controller__adopted_proxy_that_dies_is_started_again(lab):
+    wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
+    (old,) = proxies(lab)
     for number in (signal.SIGTERM, signal.SIGKILL):
         lab.stop_controller(number)
         lab.start_controller()
-        wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
+        assert proxies(lab) == [old]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: old not in proxies(lab) and relayed(lab.gw, lab.gw.v4), "another one serves")
     assert len(proxies(lab)) == 1
 
 
@@ -174,7 +227,8 @@ def slow_probes(document):
     document["probe"] = {"interval_ms": 1500, "timeout_ms": 500, "rise": 2, "fall": 2}
 
 
-def test_controller__restart_is_not_felt_at_the_fallback(lab):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_controller__restart_is_not_felt_at_the_fallback(lab, number):
     """The proxy goes on with the last plan until the next controller knows better than that."""
     failed, done = [], threading.Event()
 
@@ -185,18 +239,34 @@ def test_controller__restart_is_not_felt_at_the_fallback(lab):
             except (OSError, EOFError) as error:
                 failed.append(error)
     wait_until(lambda: relayed(lab.gw, lab.gw.v4), "the fallback listener serves")
+    (proxy,) = proxies(lab)
+    before = len(lab.log("megalithd"))
     thread = threading.Thread(target=hammer)
-    with configured(lab, slow_probes):  # it takes the new controller a while to know who is up
+    # it takes the new controller a while to know who is up
+    with configured(lab, slow_probes), held(lab.gw, lab.gw.v4, RAW, 5) as streams:
         thread.start()
         try:
-            lab.stop_controller(signal.SIGKILL)
-            lab.start_controller(healthy=False)
-            wait_until(lambda: lab.status()["proxy"]["followers"] == 1, "the proxy follows again")
-            wait_until(lab.healthy, "all nodes up")
+            lab.stop_controller(number)
+            if number == signal.SIGTERM:
+                (said,) = [line for line in lab.log("megalithd")[before:].splitlines()
+                           if "stopping" in line]
+                assert f"megalith-proxy (pid {proxy}) goes on" in said
+            new = [ask(lab.gw, lab.gw.v4) for _ in range(20)]
+            assert not any(c.steered for c in new + streams)
+            assert [c.who() for c in streams] == [c.node for c in streams]
+            with RawClient(lab.gw, lab.gw.v4, RAW) as between:
+                between.who()
+                lab.start_controller(healthy=False)
+                wait_until(lambda: lab.status()["proxy"]["followers"] == 1, "the proxy follows")
+                wait_until(lab.healthy, "all nodes up")
+                assert between.who() == between.node
         finally:
             done.set()
             thread.join()
+        assert [c.who() for c in streams] == [c.node for c in streams]
+        assert all(c.put(3, 300_000) for c in streams)
     assert failed == []
+    assert proxies(lab) == [proxy], "the same one"
 
 
 def test_controller__proxy_has_no_right(lab):

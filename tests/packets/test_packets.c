@@ -352,6 +352,16 @@ static void busy_before(struct scene *s)
 	assert_int_equal(rig_node(s->rig, s->slot)->busy, 1);
 	s->packet = packet;
 }
+static void idle_before(struct scene *s)
+{
+	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_flow flow;
+
+	assert_true(rig_flow(s->rig, &key, &flow));
+	flow.flags &= ~(uint32_t)MG_BUSY;
+	rig_put_flow(s->rig, &key, &flow);
+	rig_node(s->rig, s->slot)->busy = 0;
+}
 static void arrives_elsewhere(struct scene *s)
 {
 	s->elsewhere = true;
@@ -566,7 +576,7 @@ static void promoted(struct scene *s)
 	assert_int_equal(rig_node(s->rig, s->slot)->embryos, 0);
 	assert_int_equal(rig_node(s->rig, s->slot)->connections, 1);
 	assert_int_equal(rig_node(s->rig, s->slot)->connects, 1);
-	assert_int_equal(rig_node(s->rig, s->slot)->busy, s->packet.n_payload ? 1 : 0);
+	assert_int_equal(rig_node(s->rig, s->slot)->busy, 1); /* for the first question, see the sweep */
 }
 static void busy_1(struct scene *s)
 {
@@ -677,9 +687,9 @@ static const struct row rows[] = {
 	{"a handshake with a node that is gone is the kernel's", ANSWERED, .flags = ACK, LEFT(STALE_NODE), .prepare = slot_reused},
 	{"a handshake goes on when its node drains", ANSWERED, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(PROMOTED)}, .prepare = slot_drains},
 	/* an open connection */
-	{"the client's data reaches the node", OPEN, .flags = ACK | PSH, .payload = 300, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .afterwards = busy_1},
-	{"the client's ACK does not make it busy", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .afterwards = busy_0},
-	{"the node's data reaches the client", OPEN, true, ACK | PSH, 1400, .act = RIG_SEND, .counters = {COUNT(TO_CLIENT)}, .afterwards = busy_0},
+	{"the client's data reaches the node", OPEN, .flags = ACK | PSH, .payload = 300, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = idle_before, .afterwards = busy_1},
+	{"the client's ACK does not make it busy", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = idle_before, .afterwards = busy_0},
+	{"the node's data reaches the client", OPEN, true, ACK | PSH, 1400, .act = RIG_SEND, .counters = {COUNT(TO_CLIENT)}, .prepare = idle_before, .afterwards = busy_0},
 	{"odd lengths and all ones", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = odd_payload},
 	{"the same from the node", OPEN, true, ACK, .act = RIG_SEND, .counters = {COUNT(TO_CLIENT)}, .prepare = odd_payload},
 	{"timestamps and SACK pass unchanged", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .prepare = all_options},
@@ -743,7 +753,7 @@ static const struct row rows[] = {
 	{"ARP is not touched", TO_PERSONA, UNTOUCHED, .spoil = arp},
 	{"a VLAN tag is not touched", TO_PERSONA, UNTOUCHED, .spoil = vlan},
 	{"two tags neither", TO_PERSONA, UNTOUCHED, .spoil = qinq},
-	{"an Ethernet trailer is not payload", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .spoil = padded, .afterwards = busy_0},
+	{"an Ethernet trailer is not payload", OPEN, .flags = ACK, .act = RIG_SEND, .counters = {COUNT(TO_NODE)}, .spoil = padded, .prepare = idle_before, .afterwards = busy_0},
 };
 /* clang-format on */
 

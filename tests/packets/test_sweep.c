@@ -186,7 +186,7 @@ static void test_sweep__sets_wrong_counts_right(void **state)
 	rig_node(the_rig, 2)->connections = 900;
 	rig_sweep(the_rig, NEVER, NEVER, NEVER, &out);
 	assert_int_equal(rig_node(the_rig, 1)->connections, 1);
-	assert_int_equal(rig_node(the_rig, 1)->busy, 0);
+	assert_int_equal(rig_node(the_rig, 1)->busy, 1);
 	assert_int_equal(rig_node(the_rig, 1)->embryos, 0);
 	assert_int_equal(rig_node(the_rig, 2)->connections, 0);
 }
@@ -213,6 +213,22 @@ static void test_sweep__busy_until_the_answer_falls_silent(void **state)
 	assert_int_equal(node->connections, 1);
 	say(&line, false, ACK | PSH, 100); /* the next question on the same connection */
 	assert_int_equal(node->busy, 1);
+}
+
+static void test_sweep__a_place_is_kept_for_the_first_question(void **state)
+{
+	struct line line = line_open(1);
+	uint32_t idle = rig_hz() * MG_IDLE_MS_DEFAULT / 1000;
+	struct mg_node *node = rig_node(the_rig, 1);
+	struct mg_sweep out;
+
+	(void)state;
+	rig_sweep(the_rig, NEVER, NEVER, NEVER, &out);
+	assert_int_equal(node->busy, 1);
+	age_both(&line, idle + idle / 2); /* a pool of idle connections does not fill a node */
+	rig_sweep(the_rig, NEVER, NEVER, NEVER, &out);
+	assert_int_equal(node->busy, 0);
+	assert_int_equal(node->connections, 1);
 }
 
 static void test_sweep__mends_a_lost_half(void **state)
@@ -274,6 +290,7 @@ int main(void)
 		cmocka_unit_test_setup(test_sweep__embryos_expire, fresh),
 		cmocka_unit_test_setup(test_sweep__sets_wrong_counts_right, fresh),
 		cmocka_unit_test_setup(test_sweep__busy_until_the_answer_falls_silent, fresh),
+		cmocka_unit_test_setup(test_sweep__a_place_is_kept_for_the_first_question, fresh),
 		cmocka_unit_test_setup(test_sweep__mends_a_lost_half, fresh),
 		cmocka_unit_test_setup(test_sweep__removes_a_half_without_owner, fresh),
 		cmocka_unit_test_setup(test_sweep__does_not_count_for_a_slots_next_owner, fresh),

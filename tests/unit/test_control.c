@@ -743,21 +743,56 @@ static void line_next(struct world *world)
 	buf_consume(&world->stream, (size_t)(end - world->stream.data) + 1);
 }
 
-static void test_control__followers_get_the_plan_at_once_and_at_each_change(void **state)
+/* A plan in which nobody has been probed yet would send the fallback's clients away. */
+static void test_control__followers_hear_nothing_until_all_is_known(void **state)
 {
 	struct world *world = world_new();
 
 	(void)state;
 	follow(world);
+	for (int i = 0; i < 100 && !world->control->n_followers; i++)
+		uv_run(&world->loop, UV_RUN_ONCE);
+	note_up(world, GPU_LLM, NULL, 0);
+	for (int i = 0; i < 5; i++)
+		uv_run(&world->loop, UV_RUN_NOWAIT);
+	assert_int_equal(world->stream.len, 0);
+	all_up(world);
 	line_next(world);
-	assert_int_equal(number_at(world, "plan.version"), 1);
-	assert_string_equal(text_at(world, "plan.endpoints.0.state"), "down");
-	all_up(world); /* three changes in one turn of the loop: one plan */
-	line_next(world);
-	assert_int_equal(number_at(world, "plan.version"), 2);
 	assert_string_equal(text_at(world, "plan.endpoints.0.state"), "up");
 	assert_string_equal(text_at(world, "plan.endpoints.2.state"), "up");
-	note_up(world, GPU_LLM, NULL, 0); /* no change: no plan */
+	world_free(world);
+}
+
+static void test_control__followers_get_the_plan_in_the_end_when_a_probe_says_nothing(void **state)
+{
+	struct world *world = world_new();
+
+	(void)state;
+	follow(world);
+	line_next(world); /* after an interval, a timeout, and a moment */
+	assert_string_equal(text_at(world, "plan.endpoints.0.state"), "down");
+	world_free(world);
+}
+
+static void test_control__followers_get_the_plan_at_once_and_at_each_change(void **state)
+{
+	struct world *world = world_new();
+	int64_t version;
+
+	(void)state;
+	all_up(world);
+	follow(world);
+	line_next(world);
+	version = number_at(world, "plan.version");
+	assert_string_equal(text_at(world, "plan.endpoints.2.state"), "up");
+	for (int i = 0; i < 3; i++) { /* changes in one turn of the loop: one plan */
+		note_down(world, GPU_LLM, PROBE_REFUSED);
+		note_down(world, HALO_LLM, PROBE_REFUSED);
+	}
+	line_next(world);
+	assert_int_equal(number_at(world, "plan.version"), version + 1);
+	assert_string_equal(text_at(world, "plan.endpoints.0.state"), "down");
+	note_down(world, GPU_LLM, PROBE_REFUSED); /* no change: no plan */
 	line_next(world);
 	assert_non_null(find(world, "load"));
 	assert_int_equal(json_count(find(world, "load")), 3);
@@ -807,7 +842,9 @@ static void test_control__a_plan_of_megabytes_reaches_its_follower(void **state)
 	buf_fini(&text);
 	assert_int_equal(ask(world, "POST", "/v1/reload", NULL), 200);
 	follow(world);
-	line_next(world);
+	do
+		line_next(world);
+	while (!find(world, "plan.endpoints"));
 	assert_int_equal(json_count(find(world, "plan.endpoints")), 16384);
 	assert_int_equal(world->control->n_followers, 1);
 	world_free(world);
@@ -1291,6 +1328,8 @@ int main(void)
 		cmocka_unit_test(test_control__counts_what_proxies_hold),
 		cmocka_unit_test(test_control__relayed_work_fills_a_node),
 		cmocka_unit_test(test_control__limits_the_number_of_proxies),
+		cmocka_unit_test(test_control__followers_hear_nothing_until_all_is_known),
+		cmocka_unit_test(test_control__followers_get_the_plan_in_the_end_when_a_probe_says_nothing),
 		cmocka_unit_test(test_control__followers_get_the_plan_at_once_and_at_each_change),
 		cmocka_unit_test(test_control__one_plan_for_a_burst_of_changes),
 		cmocka_unit_test(test_control__a_plan_of_megabytes_reaches_its_follower),

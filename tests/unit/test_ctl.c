@@ -5,6 +5,7 @@
  */
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/lock.h"
 #include "ctl/ctl.h"
 #include "net/server.h"
 
@@ -469,6 +472,68 @@ static void test_ctl__detach_without_a_controller(void **state)
 	rmdir(bpf_dir);
 }
 
+/* A process that holds the lock as a left megalith-proxy does; it is in the file when this returns.
+ */
+static pid_t proxy_leave(const char *path)
+{
+	int lock;
+	pid_t pid;
+
+	assert_int_equal(lock_take(path, &lock), 0);
+	pid = fork();
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	lock_write(path, pid, "0.0.1");
+	close(lock);
+	return pid;
+}
+
+static void test_ctl__detach_ends_a_proxy_that_was_left(void **state)
+{
+	struct rig *rig = *state;
+	char run[96], lock[128], bpf[128], said[128];
+	struct lock_holder holder;
+	int status;
+	pid_t proxy;
+
+	if (geteuid() != 0)
+		skip();
+	snprintf(run, sizeof(run), "--run-dir=%s/run", rig->dir);
+	snprintf(lock, sizeof(lock), "%s/run", rig->dir);
+	mkdir(lock, 0700);
+	snprintf(lock, sizeof(lock), "%s/run/megalith-proxy.lock", rig->dir);
+	snprintf(bpf, sizeof(bpf), "--bpf-dir=%s/bad", rig->dir);
+	proxy = proxy_leave(lock);
+
+	/* the datapath stays, so the proxy does */
+	assert_int_equal(run_words(rig, false, (char *[]){run, bpf, W("detach") NULL}), 1);
+	assert_true(lock_held(lock, &holder));
+	assert_int_equal(holder.pid, proxy);
+	assert_string_equal(holder.note, "0.0.1");
+
+	assert_int_equal(
+		run_words(rig, false, (char *[]){run, W("--bpf-dir=/nowhere") W("detach") NULL}),
+		0);
+	snprintf(said, sizeof(said), "megalith-proxy (pid %ld) ended\n", (long)proxy);
+	assert_non_null(strstr(rig->out, said));
+	assert_int_equal(waitpid(proxy, &status, 0), proxy);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	assert_int_equal(access(lock, F_OK), -1);
+
+	/* who is named in a lock that nobody holds is somebody else by now */
+	fclose(fopen(lock, "w"));
+	lock_write(lock, getpid(), "0.0.1");
+	assert_int_equal(
+		run_words(rig, false, (char *[]){run, W("--bpf-dir=/nowhere") W("detach") NULL}),
+		0);
+	assert_null(strstr(rig->out, "megalith-proxy"));
+	unlink(lock);
+	*strrchr(lock, '/') = '\0';
+	rmdir(lock);
+}
+
 /* ---- check ---- */
 
 static const char good_config[] = "{ \"gateway\": { \"interfaces\": [\"eth0\"] },\n"
@@ -588,6 +653,7 @@ int main(void)
 		TEST(test_ctl__reload),
 		TEST(test_ctl__detach_asks_a_controller_that_runs),
 		TEST(test_ctl__detach_without_a_controller),
+		TEST(test_ctl__detach_ends_a_proxy_that_was_left),
 		TEST(test_ctl__check),
 		TEST(test_ctl__no_controller_is_3),
 		TEST(test_ctl__unknown_commands_are_suggested),

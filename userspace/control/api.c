@@ -157,6 +157,7 @@ static void load_take(struct request *request, const struct json *array, int64_t
 	size_t n = state->model->n_endpoints;
 	uint32_t *busy = calloc(n + 1, sizeof(*busy));
 	struct buf out = {0};
+	struct json_writer w = {.out = &out};
 	int err;
 
 	if (!busy) {
@@ -176,7 +177,12 @@ static void load_take(struct request *request, const struct json *array, int64_t
 		refuse(request, 500, "%s", strerror(-err));
 		goto out;
 	}
-	buf_printf(&out, "{\"plan_version\":%" PRIu64 "}\n", state->version);
+	json_begin(&w, '{');
+	json_pair_int(&w, "plan_version", (int64_t)state->version);
+	if (state->datapath) /* without one there is nothing to ask for before a node is chosen */
+		follow_load_write(state, &w);
+	json_end(&w, '}');
+	buf_puts(&out, "\n");
 	answer_json(request, &out);
 out:
 	free(busy);

@@ -5,14 +5,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/lock.h"
 #include "base/log.h"
 #include "control/child.h"
-#include "control/lock.h"
 
 #define WAIT_FIRST_MS 100 /* before the second start; doubles up to */
 #define WAIT_MAX_MS   5000
 #define STEADY_MS     10000 /* a child that lived so long did not die of its start */
-#define ADOPTED_MS    1000  /* how often to look whether another controller's child has ended */
+#define ADOPTED_MS    250   /* how often to look whether another controller's child has ended */
+#define ENDING_MS     50    /* the same, once it was told to */
 #define STOP_MS	      7000  /* the proxy itself gives its relays 5 s */
 
 struct child {
@@ -22,7 +23,8 @@ struct child {
 	uv_process_t process;
 	bool running; /* `process` is open */
 	bool stopping;
-	bool adopted; /* somebody else's child holds the lock: said once */
+	pid_t adopted;	    /* another controller's child that is ours now; 0: none */
+	uint64_t end_by_ms; /* the adopted one was told to end; 0: was not */
 	uint64_t started_ms, wait_ms;
 	unsigned n_open;
 };
@@ -43,15 +45,6 @@ static void close_timer(struct child *child)
 		uv_close((uv_handle_t *)&child->timer, on_closed);
 }
 
-/* The file of a lock that nobody holds any more. */
-static void lock_remove(const struct child *child)
-{
-	int lock;
-
-	if (lock_take(child->options.lock, &lock) == 0)
-		lock_drop(child->options.lock, lock);
-}
-
 static void again(struct child *child)
 {
 	uv_timer_start(&child->timer, on_timer, child->wait_ms, 0);
@@ -65,7 +58,7 @@ static void on_exit_(uv_process_t *process, int64_t status, int signal)
 	child->running = false;
 	uv_close((uv_handle_t *)process, on_closed);
 	if (child->stopping) {
-		lock_remove(child);
+		lock_remove(child->options.lock);
 		close_timer(child);
 		return;
 	}
@@ -88,6 +81,7 @@ static int spawn(struct child *child, int lock)
 	uv_process_options_t options = {
 		.exit_cb = on_exit_,
 		.file = child->options.program,
+		.flags = UV_PROCESS_DETACHED,
 		.args = child->options.args,
 		.stdio_count = 4,
 		.stdio = stdio,
@@ -95,7 +89,7 @@ static int spawn(struct child *child, int lock)
 	int err;
 
 	if (child->options.as_user) {
-		options.flags = UV_PROCESS_SETUID | UV_PROCESS_SETGID;
+		options.flags |= UV_PROCESS_SETUID | UV_PROCESS_SETGID;
 		options.uid = child->options.uid;
 		options.gid = child->options.gid;
 	}
@@ -109,24 +103,75 @@ static int spawn(struct child *child, int lock)
 	return err;
 }
 
+/* Told once, made to when its time is up. True: no need to look again. */
+static bool adopted_end(struct child *child)
+{
+	struct lock_holder holder;
+	uint64_t now = uv_now(child->loop);
+	int number = now >= child->end_by_ms ? SIGKILL : 0;
+
+	if (!lock_held(child->options.lock, &holder))
+		return true;
+	if (!child->end_by_ms) {
+		child->end_by_ms = now + STOP_MS;
+		number = SIGTERM;
+	}
+	if (number && holder.pid)
+		kill(holder.pid, number);
+	return number == SIGKILL;
+}
+
+static void adopted_say(const struct child *child, bool same)
+{
+	if (same)
+		log_info("megalith-proxy (pid %ld) of an earlier controller goes on",
+			 (long)child->adopted);
+	else
+		log_warn("megalith-proxy (pid %ld) of an earlier controller is of another version "
+			 "and makes room for ours",
+			 (long)child->adopted);
+}
+
+/* Somebody holds the lock. */
+static void adopt(struct child *child)
+{
+	struct lock_holder holder;
+	bool same;
+
+	uv_timer_start(&child->timer, on_timer, ADOPTED_MS, 0);
+	if (!lock_held(child->options.lock, &holder) || !holder.pid)
+		return; /* it has just ended, or is just starting */
+	same = strcmp(holder.note, child->options.version) == 0;
+	if (child->adopted != holder.pid) {
+		child->adopted = holder.pid;
+		child->end_by_ms = 0;
+		adopted_say(child, same);
+	}
+	if (same)
+		return;
+	adopted_end(child);
+	uv_timer_start(&child->timer, on_timer, ENDING_MS, 0);
+}
+
 static void start(struct child *child)
 {
 	int lock;
 	int err = lock_take(child->options.lock, &lock);
 
 	if (err == -EWOULDBLOCK) {
-		if (!child->adopted)
-			log_info("a proxy that an earlier controller started is still serving");
-		child->adopted = true;
-		uv_timer_start(&child->timer, on_timer, ADOPTED_MS, 0);
+		adopt(child);
 		return;
 	}
 	if (!err) {
-		child->adopted = false;
+		if (child->adopted)
+			log_info("megalith-proxy (pid %ld) has ended", (long)child->adopted);
+		child->adopted = 0;
+		child->end_by_ms = 0;
 		child->started_ms = uv_now(child->loop);
 		err = spawn(child, lock);
 		if (!err)
-			lock_write(lock, (pid_t)uv_process_get_pid(&child->process));
+			lock_write(child->options.lock, (pid_t)uv_process_get_pid(&child->process),
+				   child->options.version);
 		close(lock); /* ours; without a child the lock ends here */
 	}
 	if (err) {
@@ -135,14 +180,27 @@ static void start(struct child *child)
 	}
 }
 
+/* Also begins it. */
+static void stop_adopted(struct child *child)
+{
+	if (!adopted_end(child)) {
+		uv_timer_start(&child->timer, on_timer, ENDING_MS, 0);
+		return;
+	}
+	lock_remove(child->options.lock);
+	close_timer(child);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct child *child = timer->data;
 
 	if (!child->stopping)
 		start(child);
-	else
+	else if (child->running)
 		child_kill(child);
+	else
+		stop_adopted(child);
 }
 
 struct child *child_new(uv_loop_t *loop, const struct child_options *options)
@@ -163,18 +221,6 @@ struct child *child_new(uv_loop_t *loop, const struct child_options *options)
 	return child;
 }
 
-/* While the lock is held the process that is named in it lives: its number is nobody else's. */
-static void stop_adopted(const struct child *child)
-{
-	pid_t pid = lock_owner(child->options.lock);
-	int lock;
-
-	if (lock_take(child->options.lock, &lock) == 0)
-		lock_drop(child->options.lock, lock);
-	else if (pid > 0)
-		kill(pid, SIGTERM);
-}
-
 void child_stop(struct child *child)
 {
 	if (!child || child->stopping)
@@ -183,17 +229,34 @@ void child_stop(struct child *child)
 	if (child->running) {
 		uv_process_kill(&child->process, SIGTERM);
 		uv_timer_start(&child->timer, on_timer, STOP_MS, 0);
-		return;
-	}
-	if (child->adopted)
+	} else {
 		stop_adopted(child);
-	else
-		lock_remove(child);
+	}
+}
+
+pid_t child_leave(struct child *child)
+{
+	struct lock_holder holder;
+	pid_t pid;
+
+	if (!child)
+		return 0;
+	/* a child that died this very moment is still `running`, but holds nothing */
+	pid = lock_held(child->options.lock, &holder) && !child->end_by_ms ? holder.pid : 0;
+	if (child->running)
+		uv_close((uv_handle_t *)&child->process, on_closed);
+	if (!pid)
+		lock_remove(child->options.lock);
 	close_timer(child);
+	return pid;
 }
 
 void child_kill(struct child *child)
 {
-	if (child && child->running)
+	if (!child)
+		return;
+	if (child->running)
 		uv_process_kill(&child->process, SIGKILL);
+	else if (child->adopted)
+		child->end_by_ms = 1; /* the next look finds that its time is up */
 }

@@ -47,7 +47,7 @@ static void datapath_send(struct control *control)
 	struct datapath_error error = {.text = ""};
 	int err;
 
-	if (!state->datapath || control->held_until_ms)
+	if (!state->datapath || (control->held_until_ms && datapath_adopted(state->datapath)))
 		return;
 	err = datapath_publish(state->datapath, state->plan, &error);
 	if (err && !control->refused)
@@ -97,7 +97,7 @@ static void hold_end(struct control *control)
 	if (!control->held_until_ms)
 		return;
 	control->held_until_ms = 0;
-	control_changed(control);
+	control_publish(control);
 }
 
 /* A node that is down from the start is news, too. */
@@ -335,21 +335,18 @@ int control_listen(struct control *control, const char *path, unsigned mode, gid
 
 void control_datapath_set(struct control *control, struct datapath *datapath)
 {
-	const struct model *model = control->state.model;
-
 	control->state.datapath = datapath;
 	control->state.datapath_current = false;
-	if (datapath && datapath_adopted(datapath))
-		control->held_until_ms = uv_now(control->loop) + model->probe.interval_ms +
-					 model->probe.timeout_ms + 100;
 }
 
 int control_start(struct control *control)
 {
+	const struct model *model = control->state.model;
 	int err = events_start(control);
 
 	if (err)
 		return err;
+	control->held_until_ms = uv_now(control->loop) + model->probe.interval_ms + model->probe.timeout_ms + 100;
 	control->options.watch(control->options.arg, control, control->state.model);
 	uv_timer_start(&control->second_timer, on_second, 1000, 1000);
 	publish_all(control);

@@ -48,7 +48,7 @@ struct control {
 	bool has_events;
 	bool refused;		/* the datapath did not take the last plan: try again */
 	bool sweep_failed;	/* said once */
-	uint64_t held_until_ms; /* 0: not held. See control_datapath_set() */
+	uint64_t held_until_ms; /* 0: not held. See control_start() */
 	uint64_t started_ms, published_ms;
 	unsigned n_open; /* handles that the loop has not closed yet */
 };
@@ -66,14 +66,14 @@ struct control *control_new(uv_loop_t *loop, const struct control_options *optio
 /* The control socket. gid (gid_t)-1: leave the group. 0 or -errno. */
 int control_listen(struct control *control, const char *path, unsigned mode, gid_t gid);
 
-/*
- * Takes over the datapath; before control_start(). When it was already serving, its rows stay as
- * they are until every endpoint has been probed once (or should have been): a restart must not send
- * new connections away.
- */
+/* Takes over the datapath; before control_start(). */
 void control_datapath_set(struct control *control, struct datapath *datapath);
 
-/* Begins: probes, timers, first plan. */
+/*
+ * Begins: probes, timers, first plan. Until every endpoint has been probed once (or should have been),
+ * the rows of an adopted datapath stay as they are and followers hear nothing: a restart must not send
+ * new connections away.
+ */
 int control_start(struct control *control);
 
 /* A probe's result. */

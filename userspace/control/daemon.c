@@ -11,11 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "control/child.h"
 #include "control/daemon.h"
-#include "control/lock.h"
+#include "megalith/version.h"
 
 #define ACCOUNT	 "megalith" /* user of the proxy, group of the operators */
 #define FALLBACK "nobody"
@@ -167,16 +168,18 @@ static int run_dir_make(struct daemon *daemon)
 
 static int lock_get(struct daemon *daemon)
 {
+	struct lock_holder holder;
 	int err = lock_take(daemon->lock_path, &daemon->lock);
 
 	if (!err) {
-		lock_write(daemon->lock, getpid());
+		lock_write(daemon->lock_path, getpid(), MEGALITH_VERSION);
 		return 0;
 	}
 	daemon->lock = -1;
 	if (err != -EWOULDBLOCK)
 		return fail(daemon->lock_path, err);
-	log_error("another megalithd (pid %ld) runs in %s", (long)lock_owner(daemon->lock_path),
+	lock_held(daemon->lock_path, &holder);
+	log_error("another megalithd (pid %ld) runs in %s", (long)holder.pid,
 		  daemon->options->run_dir);
 	return EXIT_FAILED;
 }
@@ -251,6 +254,23 @@ static int datapath_start(struct daemon *daemon)
 	return 0;
 }
 
+/* Whoever wants no proxy of ours (a unit of its own has the ports) wants none of an earlier
+ * controller either. Later we could not: the right to end it goes. */
+static void proxy_end_left(const struct daemon *daemon)
+{
+	struct lock_holder holder;
+
+	if (!daemon->options->no_proxy || !lock_held(daemon->child_lock, &holder) || !holder.pid)
+		return;
+	if (kill(holder.pid, SIGTERM) == 0)
+		log_info("--no-proxy: megalith-proxy (pid %ld) of an earlier controller ends",
+			 (long)holder.pid);
+	else
+		log_error("--no-proxy: megalith-proxy (pid %ld) of an earlier controller cannot be "
+			  "ended: %s",
+			  (long)holder.pid, strerror(errno));
+}
+
 static int privileges_drop(const struct daemon *daemon)
 {
 	struct datapath_error error = {.text = ""};
@@ -285,6 +305,7 @@ static int child_start(struct daemon *daemon)
 		.program = daemon->proxy,
 		.args = daemon->args,
 		.lock = daemon->child_lock,
+		.version = MEGALITH_VERSION,
 		.as_user = daemon->account.known,
 		.uid = daemon->account.uid,
 		.gid = daemon->account.gid,
@@ -315,22 +336,26 @@ static void signals_close(struct daemon *daemon)
 		uv_close((uv_handle_t *)&daemon->signals[--daemon->n_signals], NULL);
 }
 
-static void datapath_leave(struct daemon *daemon)
+/* What serves without us: said in one line, because nothing shows it. */
+static void serving_leave(struct daemon *daemon)
 {
-	const struct datapath *dp = daemon->control->state.datapath;
+	pid_t proxy = child_leave(daemon->child);
+	char text[96] = "; take it off";
+
+	daemon->child = NULL;
+	if (proxy)
+		snprintf(text, sizeof(text),
+			 ", megalith-proxy (pid %ld) goes on with the last plan; take both off",
+			 (long)proxy);
+	log_info("stopping; the datapath goes on serving %llu connections%s with megalithctl "
+		 "detach",
+		 (unsigned long long)control_connections(daemon->control), text);
+}
+
+static void datapath_take_off(struct daemon *daemon)
+{
 	struct datapath_error error = {.text = ""};
 
-	if (!dp || datapath_mode_of(dp) == DATAPATH_NONE) {
-		log_info("stopping");
-		return;
-	}
-	if (!daemon->options->detach_on_exit) {
-		log_info("stopping; the datapath goes on serving %llu connections "
-			 "(megalithd --detach-on-exit, or megalithctl detach while it runs, takes "
-			 "it off)",
-			 (unsigned long long)control_connections(daemon->control));
-		return;
-	}
 	if (control_detach(daemon->control, &error))
 		log_error("the datapath could not be taken off: %s", error.text);
 	else
@@ -339,9 +364,16 @@ static void datapath_leave(struct daemon *daemon)
 
 static void stop(struct daemon *daemon)
 {
+	const struct datapath *dp = daemon->control->state.datapath;
+
 	daemon->stopping = true;
 	notify_systemd("STOPPING=1");
-	datapath_leave(daemon);
+	if (!dp || datapath_mode_of(dp) == DATAPATH_NONE)
+		log_info("stopping");
+	else if (daemon->options->detach_on_exit)
+		datapath_take_off(daemon);
+	else
+		serving_leave(daemon);
 	control_free(daemon->control);
 	daemon->control = NULL;
 	child_stop(daemon->child);
@@ -425,7 +457,10 @@ static int begin(struct daemon *daemon)
 
 	if (err)
 		return fail(daemon->socket_path, err);
-	if (datapath_start(daemon) || privileges_drop(daemon) || signals_open(daemon))
+	if (datapath_start(daemon))
+		return EXIT_FAILED;
+	proxy_end_left(daemon);
+	if (privileges_drop(daemon) || signals_open(daemon))
 		return EXIT_FAILED;
 	err = control_start(daemon->control);
 	if (err)

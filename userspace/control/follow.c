@@ -7,6 +7,7 @@
 
 struct follower {
 	struct exchange *exchange;
+	size_t longest; /* line so far: the plan of a large farm alone is more than may be unread */
 	struct follower *next;
 };
 
@@ -19,26 +20,20 @@ void follow_plan_write(const struct control *control, struct buf *out)
 	buf_puts(out, "}\n");
 }
 
-/* As the kernel counts: what the proxies hold is not in it, each knows its own. */
-static void load_write(const struct state *state, struct buf *out)
+void follow_load_write(const struct state *state, struct json_writer *w)
 {
-	struct json_writer w = {.out = out};
-
-	json_begin(&w, '{');
-	json_name(&w, "load");
-	json_begin(&w, '[');
+	json_name(w, "load");
+	json_begin(w, '[');
 	for (size_t i = 0; i < state->plan->n_endpoints; i++) {
 		struct datapath_counts counts;
 
 		state_counts(state, i, &counts);
-		json_begin(&w, '[');
-		json_put_int(&w, (int64_t)counts.busy + counts.embryos);
-		json_put_int(&w, counts.connections);
-		json_end(&w, ']');
+		json_begin(w, '[');
+		json_put_int(w, (int64_t)counts.busy + counts.embryos);
+		json_put_int(w, counts.connections);
+		json_end(w, ']');
 	}
-	json_end(&w, ']');
-	json_end(&w, '}');
-	buf_puts(out, "\n");
+	json_end(w, ']');
 }
 
 /* Out of the list, and freed; the exchange is not touched. */
@@ -59,8 +54,9 @@ static void send_one(struct control *control, struct follower *follower, const s
 {
 	struct exchange *exchange = follower->exchange;
 
-	/* this line is not held against it: the plan of a large farm alone is more */
-	if (exchange_write(exchange, line->data, line->len) <= FOLLOW_UNREAD_MAX + line->len)
+	if (line->len > follower->longest)
+		follower->longest = line->len;
+	if (exchange_write(exchange, line->data, line->len) <= FOLLOW_UNREAD_MAX + follower->longest)
 		return;
 	log_warn("a follower of the plan reads too slowly: dropped");
 	exchange_set_data(exchange, NULL);
@@ -85,7 +81,8 @@ void follow_begin(struct control *control, struct exchange *exchange)
 	struct follower *follower = calloc(1, sizeof(*follower));
 	struct buf line = {0};
 
-	follow_plan_write(control, &line);
+	if (!control->held_until_ms)
+		follow_plan_write(control, &line);
 	if (!follower || buf_failed(&line)) {
 		free(follower);
 		buf_fini(&line);
@@ -98,7 +95,8 @@ void follow_begin(struct control *control, struct exchange *exchange)
 	control->n_followers++;
 	exchange_set_data(exchange, follower);
 	exchange_begin(exchange, 200, "application/x-ndjson", "Cache-Control: no-store\r\n");
-	send_one(control, follower, &line);
+	if (line.len)
+		send_one(control, follower, &line);
 	buf_fini(&line);
 }
 
@@ -106,7 +104,7 @@ void follow_plan_send(struct control *control)
 {
 	struct buf line = {0};
 
-	if (!control->followers)
+	if (!control->followers || control->held_until_ms)
 		return;
 	follow_plan_write(control, &line);
 	send_all(control, &line);
@@ -116,10 +114,14 @@ void follow_plan_send(struct control *control)
 void follow_load_send(struct control *control)
 {
 	struct buf line = {0};
+	struct json_writer w = {.out = &line};
 
-	if (!control->followers)
+	if (!control->followers || control->held_until_ms)
 		return;
-	load_write(&control->state, &line);
+	json_begin(&w, '{');
+	follow_load_write(&control->state, &w);
+	json_end(&w, '}');
+	buf_puts(&line, "\n");
 	send_all(control, &line);
 	buf_fini(&line);
 }

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/lock.h"
 #include "ctl/ask.h"
 #include "ctl/ctl.h"
+
+#define END_MS	7000 /* megalith-proxy gives its relays 5 s */
+#define LOOK_MS 50
 
 /* What is pinned: its number, and its names for the user. */
 static size_t list_pins(const char *dir, struct buf *names)
@@ -34,7 +40,47 @@ static void print_removed(const struct ctl *ctl, const char *dir, const struct b
 			"nothing was pinned under %s; no program of megalith is attached\n", dir);
 }
 
-/* Without a controller: the pins say what there is to take off. */
+/* It is no child of ours, so its lock tells when it is gone. */
+static int proxy_end(const struct ctl *ctl, const char *lock, pid_t pid)
+{
+	const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
+	struct lock_holder holder;
+
+	if (kill(pid, SIGTERM) == -1 && errno != ESRCH)
+		return ctl_fail(ctl, CTL_FAILED, "megalith-proxy (pid %ld) cannot be ended: %s",
+				(long)pid, strerror(errno));
+	for (int ms = 0; lock_held(lock, &holder) && holder.pid == pid; ms += LOOK_MS) {
+		if (ms >= END_MS)
+			return ctl_fail(
+				ctl, CTL_FAILED,
+				"megalith-proxy (pid %ld) does not end; kill -9 %ld ends it",
+				(long)pid, (long)pid);
+		nanosleep(&pause, NULL);
+	}
+	lock_remove(lock);
+	fprintf(ctl->out, "megalith-proxy (pid %ld) ended\n", (long)pid);
+	return CTL_DONE;
+}
+
+/* The lock is beside the control socket: both are in the run directory. */
+static int proxy_end_left(const struct ctl *ctl)
+{
+	const char *slash = strrchr(ctl->control, '/');
+	int folder = slash ? (int)(slash + 1 - ctl->control) : 0;
+	struct lock_holder holder;
+	struct buf lock = {0};
+	int code = CTL_DONE;
+
+	buf_printf(&lock, "%.*smegalith-proxy.lock", folder, ctl->control);
+	if (buf_failed(&lock))
+		code = ctl_fail(ctl, CTL_FAILED, "out of memory");
+	else if (lock_held(lock.data, &holder) && holder.pid)
+		code = proxy_end(ctl, lock.data, holder.pid);
+	buf_fini(&lock);
+	return code;
+}
+
+/* Without a controller: the pins say what there is to take off, and a lock whether a proxy is. */
 static int detach_here(const struct ctl *ctl, const char *dir)
 {
 	struct datapath_error error = {.text = ""};
@@ -53,6 +99,8 @@ static int detach_here(const struct ctl *ctl, const char *dir)
 		code = ctl_fail(ctl, CTL_FAILED, "%s", error.text[0] ? error.text : "failed");
 	else
 		print_removed(ctl, dir, &names, n);
+	if (code == CTL_DONE)
+		code = proxy_end_left(ctl);
 	buf_fini(&names);
 	return code;
 }

@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "datapath/kern.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/if_link.h>
-#include <linux/magic.h>
 #include <net/if.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -25,6 +18,7 @@
 #include "base/log.h"
 #include "datapath/netlink.h"
 #include "datapath/netns.h"
+#include "datapath/pins.h"
 
 /* generated; not written to our warnings */
 #pragma GCC diagnostic push
@@ -39,7 +33,7 @@
 #define LOG_BYTES   (1 << 20) /* the verifier's last words */
 #define BATCH	    512
 
-/* In the order of enum kern_map. A `counter` only counts: it is made anew when its layout is another. */
+/* In the order of enum kern_map. A counter is made anew when its layout is another. */
 static const struct {
 	const char *name;
 	bool counter;
@@ -57,7 +51,6 @@ struct kern {
 	int lock_fd;
 	int jiffies_fd; /* a program that returns jiffies */
 	bool adopted;
-	bool locked;
 	struct kern_meta meta;
 	struct megalith_bpf *skel;
 	struct bpf_map *map[KERN_MAPS];
@@ -65,22 +58,14 @@ struct kern {
 	size_t cpus;
 };
 
-int kern_fail(struct datapath_error *error, int err, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error->text, sizeof(error->text), format, args);
-	va_end(args);
-	return -err;
-}
-
 static int __attribute__((format(printf, 2, 0)))
 print_debug(enum libbpf_print_level level, const char *format, va_list args)
 {
 	char line[512];
 
-	(void)level; /* what matters is said in the error's line; this is for -v */
+	/* what matters is said in the error's line; this is for -v */
+	if (level == LIBBPF_DEBUG)
+		return 0;
 	vsnprintf(line, sizeof(line), format, args);
 	line[strcspn(line, "\n")] = '\0';
 	log_debug("%s", line);
@@ -89,39 +74,12 @@ print_debug(enum libbpf_print_level level, const char *format, va_list args)
 
 /* --- pins ---------------------------------------------------------------------------------- */
 
-/* dir/PREFIXname; bpffs takes no dots. */
-static void pin_path(char path[PATH_MAX], const char *dir, const char *prefix, const char *name)
-{
-	char *dot;
-
-	snprintf(path, PATH_MAX, "%.3800s/%s%s", dir, prefix, name);
-	for (dot = strrchr(path, '/'); *dot; dot++)
-		if (*dot == '.')
-			*dot = ':';
-}
-
 static int pin_open(const char *dir, const char *prefix, const char *name)
 {
 	char path[PATH_MAX];
 
 	pin_path(path, dir, prefix, name);
 	return bpf_obj_get(path);
-}
-
-static bool pin_exists(const char *dir, const char *prefix, const char *name)
-{
-	char path[PATH_MAX];
-
-	pin_path(path, dir, prefix, name);
-	return access(path, F_OK) == 0;
-}
-
-static void pin_drop(const char *dir, const char *prefix, const char *name)
-{
-	char path[PATH_MAX];
-
-	pin_path(path, dir, prefix, name);
-	unlink(path);
 }
 
 /* Pins in the place of what has that name, without a moment of nothing there. 0 or -errno. */
@@ -167,34 +125,6 @@ static bool starts_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-static int not_dot(const struct dirent *entry)
-{
-	return entry->d_name[0] != '.';
-}
-
-/* Calls `visit` with each name in dir. The list is taken first: visits may remove. */
-static void each_pin(const char *dir, void (*visit)(const char *name, void *arg), void *arg)
-{
-	struct dirent **list;
-	int n = scandir(dir, &list, not_dot, alphasort);
-
-	for (int i = 0; i < n; i++) {
-		visit(list[i]->d_name, arg);
-		free(list[i]);
-	}
-	if (n >= 0)
-		free(list);
-}
-
-/* Interface's name as the kernel knows it, from the rest of a pin's name. */
-static void interface_of(char name[IF_NAMESIZE], const char *noted)
-{
-	snprintf(name, IF_NAMESIZE, "%s", noted);
-	for (char *colon = name; *colon; colon++)
-		if (*colon == ':')
-			*colon = '.';
-}
-
 /* --- attachments --------------------------------------------------------------------------- */
 
 /* Pinned link of the interface: its descriptor, or -errno. */
@@ -233,7 +163,8 @@ static const char *xdp_refusal(int err)
 	case EINVAL:
 	case E2BIG:
 	case ENOSPC:
-		return "its driver does not take it as the interface is set up (MTU above a page, LRO, or too few queues)";
+		return "its driver does not take it as the interface is set up (MTU above a page, "
+		       "LRO, or too few queues)";
 	default:
 		return strerror(err);
 	}
@@ -242,7 +173,8 @@ static const char *xdp_refusal(int err)
 static int xdp_create(struct kern *kern, const char *name, uint32_t ifindex)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = XDP_FLAGS_DRV_MODE);
-	int fd = bpf_link_create(bpf_program__fd(kern->skel->progs.mg_xdp), (int)ifindex, BPF_XDP, &opts);
+	int fd = bpf_link_create(bpf_program__fd(kern->skel->progs.mg_xdp), (int)ifindex, BPF_XDP,
+				 &opts);
 	int err;
 
 	if (fd < 0)
@@ -305,7 +237,8 @@ static void tc_detach(const char *dir, const char *name)
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_INGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
 
-	if (id && (id == pinned_program(dir, "tc_", name) || id == pinned_program(dir, "", "mg_tc")))
+	if (id &&
+	    (id == pinned_program(dir, "tc_", name) || id == pinned_program(dir, "", "mg_tc")))
 		bpf_tc_detach(&hook, &opts);
 	if (ifindex && pin_exists(dir, "clsact_", name) && netlink_filters(ifindex) == 0) {
 		hook.attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS;
@@ -320,8 +253,8 @@ static int tc_attach(struct kern *kern, const char *name, uint32_t ifindex, bool
 	int prog = bpf_program__fd(kern->skel->progs.mg_tc);
 	bool noted = pin_exists(kern->dir, "tc_", name);
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY, .prog_fd = prog,
-		    .flags = BPF_TC_F_REPLACE);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,
+		    .prog_fd = prog, .flags = BPF_TC_F_REPLACE);
 	uint32_t there = tc_program(ifindex), ours = program_id(prog);
 	int err = ours ? 0 : -EIO;
 
@@ -334,8 +267,9 @@ static int tc_attach(struct kern *kern, const char *name, uint32_t ifindex, bool
 		err = bpf_tc_attach(&hook, &opts);
 	*made = !err && !(noted && there);
 	if (!err && there && !noted)
-		log_warn("%s: took the place of a TC filter (priority %u) that a lost megalith left", name,
-			 TC_PRIORITY);
+		log_warn(
+			"%s: took the place of a TC filter (priority %u) that a lost megalith left",
+			name, TC_PRIORITY);
 	if (err && !noted)
 		tc_detach(kern->dir, name);
 	return err;
@@ -352,7 +286,8 @@ uint32_t kern_foreign_xdp(const struct kern *kern, const char *name, uint32_t if
 		close(fd);
 	if (bpf_xdp_query((int)ifindex, 0, &query))
 		return 0;
-	const uint32_t found[] = {query.prog_id, query.drv_prog_id, query.skb_prog_id, query.hw_prog_id};
+	const uint32_t found[] = {query.prog_id, query.drv_prog_id, query.skb_prog_id,
+				  query.hw_prog_id};
 
 	for (size_t i = 0; i < sizeof(found) / sizeof(found[0]); i++)
 		if (found[i] && found[i] != ours)
@@ -360,8 +295,8 @@ uint32_t kern_foreign_xdp(const struct kern *kern, const char *name, uint32_t if
 	return 0;
 }
 
-int kern_attach(struct kern *kern, const char *name, uint32_t ifindex, enum datapath_mode mode, bool *made,
-		struct datapath_error *error)
+int kern_attach(struct kern *kern, const char *name, uint32_t ifindex, enum datapath_mode mode,
+		bool *made, struct datapath_error *error)
 {
 	int err;
 
@@ -369,18 +304,21 @@ int kern_attach(struct kern *kern, const char *name, uint32_t ifindex, enum data
 	if (mode == DATAPATH_XDP) {
 		err = xdp_attach(kern, name, ifindex, made);
 		if (err)
-			kern_fail(error, 0, "interface \"%s\": no native XDP: %s; \"datapath\": \"tc\" works "
-				  "on every interface", name, xdp_refusal(-err));
+			kern_fail(error, 0,
+				  "interface \"%s\": no native XDP: %s; \"datapath\": \"tc\" works "
+				  "on every interface",
+				  name, xdp_refusal(-err));
 	} else {
 		err = tc_attach(kern, name, ifindex, made);
 		if (err)
-			kern_fail(error, 0, "interface \"%s\": cannot attach the TC program: %s", name,
-				  strerror(-err));
+			kern_fail(error, 0, "interface \"%s\": cannot attach the TC program: %s",
+				  name, strerror(-err));
 	}
 	return err;
 }
 
-bool kern_attached(const struct kern *kern, const char *name, uint32_t ifindex, enum datapath_mode mode)
+bool kern_attached(const struct kern *kern, const char *name, uint32_t ifindex,
+		   enum datapath_mode mode)
 {
 	struct bpf_link_info info;
 	int fd;
@@ -414,22 +352,22 @@ static void prune_pin(const char *pin, void *arg)
 	char name[IF_NAMESIZE];
 
 	if (starts_with(pin, "link_")) {
-		interface_of(name, pin + strlen("link_"));
+		pin_interface(name, pin + strlen("link_"));
 		if (!prune->wanted(name, DATAPATH_XDP, prune->arg))
 			xdp_detach(prune->kern->dir, name);
 	} else if (starts_with(pin, "tc_")) {
-		interface_of(name, pin + strlen("tc_"));
+		pin_interface(name, pin + strlen("tc_"));
 		if (!prune->wanted(name, DATAPATH_TC, prune->arg))
 			tc_detach(prune->kern->dir, name);
 	}
 }
 
-void kern_prune(struct kern *kern, bool (*wanted)(const char *name, enum datapath_mode mode, void *arg),
-		void *arg)
+void kern_prune(struct kern *kern,
+		bool (*wanted)(const char *name, enum datapath_mode mode, void *arg), void *arg)
 {
 	struct prune prune = {kern, wanted, arg};
 
-	each_pin(kern->dir, prune_pin, &prune);
+	pins_each(kern->dir, prune_pin, &prune);
 }
 
 /* --- maps ---------------------------------------------------------------------------------- */
@@ -453,7 +391,8 @@ int kern_each(const struct kern *kern, enum kern_map map,
 	      bool (*visit)(const void *key, const void *value, void *arg), void *arg)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, opts);
-	size_t key_size = bpf_map__key_size(kern->map[map]), size = bpf_map__value_size(kern->map[map]);
+	size_t key_size = bpf_map__key_size(kern->map[map]),
+	       size = bpf_map__value_size(kern->map[map]);
 	char *keys = calloc(BATCH, key_size), *values = calloc(BATCH, size);
 	uint32_t from, next, n;
 	void *in = NULL;
@@ -461,7 +400,8 @@ int kern_each(const struct kern *kern, enum kern_map map,
 
 	while (!err) {
 		n = BATCH;
-		err = bpf_map_lookup_batch(bpf_map__fd(kern->map[map]), in, &next, keys, values, &n, &opts);
+		err = bpf_map_lookup_batch(bpf_map__fd(kern->map[map]), in, &next, keys, values, &n,
+					   &opts);
 		if (err && err != -ENOENT) /* -ENOENT: these are the last */
 			break;
 		for (uint32_t i = 0; i < n; i++) {
@@ -552,77 +492,6 @@ bool kern_pinned(const struct kern *kern)
 
 /* --- opening ------------------------------------------------------------------------------- */
 
-static int no_bpffs(const char *where, struct datapath_error *error)
-{
-	return kern_fail(error, ENODEV, "%s is not on a BPF filesystem: mount -t bpf bpf %s", where, where);
-}
-
-/* Makes <bpf-dir>/v1, if its place is a bpffs. */
-static int dir_make(struct kern *kern, const char *bpf_dir, struct datapath_error *error)
-{
-	char parent[PATH_MAX];
-	struct statfs fs;
-	char *slash;
-
-	if (strlen(bpf_dir) > 3000 || bpf_dir[0] != '/')
-		return kern_fail(error, EINVAL, "--bpf-dir %.100s: not an absolute path", bpf_dir);
-	snprintf(parent, sizeof(parent), "%s", bpf_dir);
-	if (access(parent, F_OK)) { /* the directory that it will be made in */
-		slash = strrchr(parent, '/');
-		slash[slash == parent] = '\0';
-	}
-	if (statfs(parent, &fs))
-		return kern_fail(error, errno, "--bpf-dir %s: %s: %s", bpf_dir, parent, strerror(errno));
-	if ((unsigned long)fs.f_type != BPF_FS_MAGIC)
-		return no_bpffs(parent, error);
-	snprintf(kern->dir, sizeof(kern->dir), "%.3000s/v%d", bpf_dir, MG_LAYOUT);
-	if ((mkdir(bpf_dir, 0700) == 0 || errno == EEXIST) &&
-	    (mkdir(kern->dir, 0700) == 0 || errno == EEXIST))
-		return 0;
-	kern_fail(error, 0, "cannot make %s: %s", kern->dir, strerror(errno));
-	rmdir(bpf_dir);
-	return -EIO;
-}
-
-/* Who holds the lock on the file; 0: cannot tell. */
-static int lock_holder(int fd)
-{
-	char line[256], want[64];
-	struct stat st;
-	int pid, found = 0;
-	FILE *locks = fopen("/proc/locks", "re");
-
-	if (!locks || fstat(fd, &st)) {
-		if (locks)
-			fclose(locks);
-		return 0;
-	}
-	snprintf(want, sizeof(want), ":%llu ", (unsigned long long)st.st_ino);
-	while (!found && fgets(line, sizeof(line), locks))
-		if (strstr(line, want) && sscanf(line, "%*d: FLOCK %*s %*s %d", &pid) == 1)
-			found = pid;
-	fclose(locks);
-	return found;
-}
-
-/* One controller a directory. The kernel lets go of the lock when its holder ends, however it ends. */
-static int dir_lock(struct kern *kern, struct datapath_error *error)
-{
-	char who[32] = "";
-	int pid;
-
-	kern->lock_fd = open(kern->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (kern->lock_fd == -1)
-		return kern_fail(error, errno, "cannot open %s: %s", kern->dir, strerror(errno));
-	kern->locked = flock(kern->lock_fd, LOCK_EX | LOCK_NB) == 0;
-	if (kern->locked)
-		return 0;
-	pid = lock_holder(kern->lock_fd);
-	if (pid)
-		snprintf(who, sizeof(who), " (pid %d)", pid);
-	return kern_fail(error, EBUSY, "another controller%s works on %s", who, kern->dir);
-}
-
 static int read_meta(const char *dir, struct kern_meta *meta)
 {
 	struct bpf_map_info info = {0};
@@ -655,10 +524,11 @@ static int check_meta(const struct kern *kern, const struct kern_options *option
 	const struct kern_meta *meta = &kern->meta;
 
 	if (meta->netns_cookie != netns_cookie())
-		return kern_fail(error, EXDEV,
-				 "the datapath pinned in %s works in another network namespace: give this "
-				 "instance another --bpf-dir, or take that one off with megalithctl detach",
-				 kern->dir);
+		return kern_fail(
+			error, EXDEV,
+			"the datapath pinned in %s works in another network namespace: give this "
+			"instance another --bpf-dir, or take that one off with megalithctl detach",
+			kern->dir);
 	if (meta->max_flows == options->max_flows && meta->snat_first == options->snat_first &&
 	    meta->snat_last == options->snat_last)
 		return 0;
@@ -670,10 +540,11 @@ static int check_meta(const struct kern *kern, const struct kern_options *option
 			 options->snat_last, options->max_flows);
 }
 
-/* Removes the pins of maps and programs; the notes of attachments stay, for these to be taken over. */
+/* Pins of maps and programs go; the notes of attachments stay, for these to be taken over. */
 static void drop_object_pin(const char *name, void *arg)
 {
-	if (!starts_with(name, "link_") && !starts_with(name, "tc_") && !starts_with(name, "clsact_"))
+	if (!starts_with(name, "link_") && !starts_with(name, "tc_") &&
+	    !starts_with(name, "clsact_"))
 		pin_drop(arg, "", name);
 }
 
@@ -689,13 +560,16 @@ static int look_around(struct kern *kern, const struct kern_options *options,
 	int err = read_meta(kern->dir, &kern->meta);
 
 	if (err == -EPROTO)
-		return kern_fail(error, EPROTO,
-				 "%s was pinned by another version: megalithctl detach takes it off",
-				 kern->dir);
+		return kern_fail(
+			error, EPROTO,
+			"%s was pinned by another version: megalithctl detach takes it off",
+			kern->dir);
 	if (err == -EPERM || err == -EACCES)
-		return kern_fail(error, -err, "cannot open the pins in %s: %s", kern->dir, strerror(-err));
-	if (!err && kern->meta.netns_cookie != netns_cookie() && !netns_alive(kern->meta.netns_inode)) {
-		each_pin(kern->dir, drop_any_pin, kern->dir); /* died with its network namespace */
+		return kern_fail(error, -err, "cannot open the pins in %s: %s", kern->dir,
+				 strerror(-err));
+	if (!err && kern->meta.netns_cookie != netns_cookie() &&
+	    !netns_alive(kern->meta.netns_inode)) {
+		pins_each(kern->dir, drop_any_pin, kern->dir); /* died with its network namespace */
 		err = -ENOENT;
 	}
 	if (!err && set_whole(kern->dir)) {
@@ -704,7 +578,7 @@ static int look_around(struct kern *kern, const struct kern_options *options,
 	}
 	if (err)
 		memset(&kern->meta, 0, sizeof(kern->meta));
-	each_pin(kern->dir, drop_object_pin, kern->dir);
+	pins_each(kern->dir, drop_object_pin, kern->dir);
 	return 0;
 }
 
@@ -728,7 +602,7 @@ static uint32_t random_number(void)
 	return number;
 }
 
-/* Order in which the ports are given out: every port once, neighbours far apart, not to be guessed. */
+/* Order in which ports are given out: each once, neighbours far apart, not to be guessed. */
 static uint16_t random_stride(uint32_t count)
 {
 	uint32_t stride;
@@ -786,10 +660,12 @@ static int reuse_map(struct kern *kern, enum kern_map which, struct datapath_err
 	close(fd);
 	if (!err)
 		return 0;
-	return kern_fail(error, -err,
-			 "%s in %s cannot be taken over (%s): megalithctl detach takes the old datapath "
-			 "off, then start again", maps[which].name, kern->dir,
-			 err == -EPROTO ? "another version made it" : strerror(-err));
+	return kern_fail(
+		error, -err,
+		"%s in %s cannot be taken over (%s): megalithctl detach takes the old datapath "
+		"off, then start again",
+		maps[which].name, kern->dir,
+		err == -EPROTO ? "another version made it" : strerror(-err));
 }
 
 /* The verifier's last line before its statistics: the reason. */
@@ -804,18 +680,22 @@ static const char *verifier_reason(char *log)
 	return line ? line + 1 : log;
 }
 
-static int load_failed(const struct kern_options *options, int err, char *log, struct datapath_error *error)
+static int load_failed(const struct kern_options *options, int err, char *log,
+		       struct datapath_error *error)
 {
 	const char *reason = verifier_reason(log);
 	double bytes = 2.0 * options->max_flows *
-		       (sizeof(struct mg_tuple) + sizeof(struct mg_flow) + 64); /* 64: kernel's own, about */
+		       (sizeof(struct mg_tuple) + sizeof(struct mg_flow) +
+			64); /* 64: kernel's own, about */
 
 	if (err == -ENOMEM)
-		return kern_fail(error, ENOMEM,
-				 "no memory for the tables: mg_flows takes about %.0f MB with max_flows %u",
-				 bytes / 1e6, options->max_flows);
+		return kern_fail(
+			error, ENOMEM,
+			"no memory for the tables: mg_flows takes about %.0f MB with max_flows %u",
+			bytes / 1e6, options->max_flows);
 	if (reason)
-		return kern_fail(error, -err, "this kernel refuses the BPF program: %.300s", reason);
+		return kern_fail(error, -err, "this kernel refuses the BPF program: %.300s",
+				 reason);
 	return kern_fail(error, -err, "cannot load the BPF programs: %s", strerror(-err));
 }
 
@@ -832,7 +712,8 @@ static int find_maps(struct kern *kern)
 static int load(struct kern *kern, const struct kern_options *options, struct datapath_error *error)
 {
 	char *log = calloc(1, LOG_BYTES);
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .kernel_log_buf = log, .kernel_log_size = LOG_BYTES);
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .kernel_log_buf = log,
+		    .kernel_log_size = LOG_BYTES);
 	const struct kern_meta *meta = &kern->meta;
 	int err;
 
@@ -875,8 +756,8 @@ static int load_jiffies(void)
 /* What is needed of the loaded object at run time. */
 static int open_handles(struct kern *kern, struct datapath_error *error)
 {
-	void *nodes = mmap(NULL, MG_SLOTS * sizeof(struct mg_node), PROT_READ | PROT_WRITE, MAP_SHARED,
-			   bpf_map__fd(kern->map[KERN_NODES]), 0);
+	void *nodes = mmap(NULL, MG_SLOTS * sizeof(struct mg_node), PROT_READ | PROT_WRITE,
+			   MAP_SHARED, bpf_map__fd(kern->map[KERN_NODES]), 0);
 	int cpus = libbpf_num_possible_cpus();
 
 	if (nodes == MAP_FAILED)
@@ -901,7 +782,8 @@ int kern_commit(struct kern *kern, struct datapath_error *error)
 		err = pin_put(kern->dir, "", maps[i].name, bpf_map__fd(kern->map[i]));
 	for (size_t i = 0; !err && i < sizeof(programs) / sizeof(programs[0]); i++) {
 		program = bpf_object__find_program_by_name(kern->skel->obj, programs[i]);
-		err = program ? pin_put(kern->dir, "", programs[i], bpf_program__fd(program)) : -ENOENT;
+		err = program ? pin_put(kern->dir, "", programs[i], bpf_program__fd(program))
+			      : -ENOENT;
 	}
 	return err ? kern_fail(error, -err, "cannot pin in %s: %s", kern->dir, strerror(-err)) : 0;
 }
@@ -910,7 +792,8 @@ int kern_commit(struct kern *kern, struct datapath_error *error)
 static int pin_meta(struct kern *kern, struct datapath_error *error)
 {
 	uint32_t zero = 0;
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mg_meta", sizeof(zero), sizeof(kern->meta), 1, NULL);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mg_meta", sizeof(zero), sizeof(kern->meta), 1,
+				NULL);
 	int err = fd < 0 ? fd : bpf_map_update_elem(fd, &zero, &kern->meta, BPF_ANY);
 
 	if (!err)
@@ -920,7 +803,8 @@ static int pin_meta(struct kern *kern, struct datapath_error *error)
 	return err ? kern_fail(error, -err, "cannot pin in %s: %s", kern->dir, strerror(-err)) : 0;
 }
 
-static int open_all(struct kern *kern, const struct kern_options *options, struct datapath_error *error)
+static int open_all(struct kern *kern, const struct kern_options *options,
+		    struct datapath_error *error)
 {
 	int err = look_around(kern, options, error);
 
@@ -951,14 +835,16 @@ struct kern *kern_open(const struct kern_options *options, struct datapath_error
 	kern->lock_fd = -1;
 	kern->jiffies_fd = -1;
 	libbpf_set_print(print_debug);
-	err = dir_make(kern, options->bpf_dir, error);
-	if (!err)
-		err = dir_lock(kern, error);
+	err = pins_make(kern->dir, options->bpf_dir, error);
+	if (!err) {
+		kern->lock_fd = pins_lock(kern->dir, error);
+		err = kern->lock_fd < 0 ? kern->lock_fd : 0;
+	}
 	if (!err)
 		err = open_all(kern, options, error);
 	if (!err)
 		return kern;
-	ours = kern->locked && !kern->adopted;
+	ours = kern->lock_fd >= 0 && !kern->adopted;
 	kern_close(kern);
 	if (ours)
 		kern_remove(options->bpf_dir, &ignored);
@@ -987,10 +873,10 @@ static void remove_attachment(const char *pin, void *arg)
 	char name[IF_NAMESIZE];
 
 	if (starts_with(pin, "link_")) {
-		interface_of(name, pin + strlen("link_"));
+		pin_interface(name, pin + strlen("link_"));
 		xdp_detach(dir, name);
 	} else if (starts_with(pin, "tc_")) {
-		interface_of(name, pin + strlen("tc_"));
+		pin_interface(name, pin + strlen("tc_"));
 		tc_detach(dir, name);
 	}
 }
@@ -1010,22 +896,25 @@ int kern_remove(const char *bpf_dir, struct datapath_error *error)
 
 	snprintf(dir, sizeof(dir), "%.3000s/v%d", bpf_dir, MG_LAYOUT);
 	if (access(dir, F_OK))
-		return errno == ENOENT ? 0 : kern_fail(error, errno, "%s: %s", dir, strerror(errno));
+		return errno == ENOENT ? 0
+				       : kern_fail(error, errno, "%s: %s", dir, strerror(errno));
 	libbpf_set_print(print_debug);
 	err = read_meta(dir, &meta);
 	if (err == -EPERM || err == -EACCES)
-		return kern_fail(error, -err, "cannot open the pins in %s: %s", dir, strerror(-err));
+		return kern_fail(error, -err, "cannot open the pins in %s: %s", dir,
+				 strerror(-err));
 	known = !err;
 	/* in another network namespace the same names are other interfaces */
 	here = !known || meta.netns_cookie == netns_cookie();
 	err = 0;
 	if (here)
-		each_pin(dir, remove_attachment, dir);
+		pins_each(dir, remove_attachment, dir);
 	if (known && here)
 		err = ports_release(PORTS_FILE, meta.snat_first, meta.snat_last, &meta.others);
 	if (err)
-		kern_fail(error, 0, "cannot give the SNAT ports back in %s: %s", PORTS_FILE, strerror(-err));
-	each_pin(dir, drop_but_meta, dir);
+		kern_fail(error, 0, "cannot give the SNAT ports back in %s: %s", PORTS_FILE,
+			  strerror(-err));
+	pins_each(dir, drop_but_meta, dir);
 	pin_drop(dir, "", "mg_meta"); /* last: who is killed here is tidied up after */
 	if (rmdir(dir) && !err)
 		err = kern_fail(error, errno, "cannot remove %s: %s", dir, strerror(errno));

@@ -5,12 +5,13 @@
 #include <string.h>
 
 /*
- * Physical NICs whose driver runs XDP natively, also for frames redirected to it. Frames from these have whole
- * checksums; those of virtual devices have not, and XDP cannot see that (CHECKSUM_PARTIAL).
+ * Physical NICs whose driver runs XDP natively, also for frames redirected to it. Frames from these
+ * have whole checksums; those of virtual devices have not, and XDP cannot see that
+ * (CHECKSUM_PARTIAL).
  */
 static const char *const native[] = {
-	"ixgbe", "i40e", "ice",	 "igb",	   "igc",   "mlx4_en", "mlx5_core", "ena", "bnxt_en",
-	"nfp",	 "qede", "sfc",	 "mvneta", "mvpp2", "stmmac",  "st_gmac",   "gve", "fsl_enetc",
+	"ixgbe", "i40e", "ice", "igb",	  "igc",   "mlx4_en", "mlx5_core", "ena", "bnxt_en",
+	"nfp",	 "qede", "sfc", "mvneta", "mvpp2", "stmmac",  "st_gmac",   "gve", "fsl_enetc",
 };
 
 static const struct {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core/datapath.h on Linux: brings together what is ours in the kernel (kern.h), what the kernel knows of the
- * network (netlink.h), whose slot is whose (slots.h), the ways to the nodes (hops.h) and the rows (rows.h).
+ * core/datapath.h on Linux: brings together what is ours in the kernel (kern.h), what the kernel
+ * knows of the network (netlink.h), whose slot is whose (slots.h), the ways to the nodes (hops.h)
+ * and the rows (rows.h).
  */
 #include "core/datapath.h"
 
@@ -20,11 +21,12 @@
 #include "datapath/privileges.h"
 #include "datapath/rows.h"
 
-#define ESTABLISHED_S 7980 /* Linux's keepalive, 2 h + 9 × 75 s, and a bit: who is alive has spoken by then */
-#define CLOSED_S      10
-#define EMBRYO_S      10
-#define CONFIRM_EVERY 5 /* sweeps between two askings for neighbours that are not confirmed */
-#define ROUTES_MS     100 /* routes are looked up again no more often than this */
+#define ESTABLISHED_S \
+	7980 /* Linux's keepalive, 2 h + 9 × 75 s, and a bit: who is alive has spoken by then */
+#define CLOSED_S       10
+#define EMBRYO_S       10
+#define CONFIRM_EVERY  5   /* sweeps between two askings for neighbours that are not confirmed */
+#define ROUTES_MS      100 /* routes are looked up again no more often than this */
 #define INTERFACES_MAX (sizeof(((struct hops_ports *)0)->ifindex) / sizeof(uint32_t))
 
 struct interface {
@@ -79,7 +81,8 @@ static int no_interface(const struct netlink *nl, const char *name, struct datap
 
 		snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "", links[i].name);
 	}
-	return kern_fail(error, ENODEV, "interface \"%s\": there is none; there are: %s", name, names);
+	return kern_fail(error, ENODEV, "interface \"%s\": there is none; there are: %s", name,
+			 names);
 }
 
 static int find_interfaces(struct datapath *dp, const struct datapath_options *options,
@@ -100,9 +103,11 @@ static int find_interfaces(struct datapath *dp, const struct datapath_options *o
 		if (!link)
 			return no_interface(dp->netlink, name, error);
 		if (link->type != ARPHRD_ETHER)
-			return kern_fail(error, EINVAL,
-					 "interface \"%s\": not Ethernet (link type %u), the datapath "
-					 "cannot work on it", name, link->type);
+			return kern_fail(
+				error, EINVAL,
+				"interface \"%s\": not Ethernet (link type %u), the datapath "
+				"cannot work on it",
+				name, link->type);
 		snprintf(dp->interfaces[i].name, sizeof(dp->interfaces[i].name), "%s", name);
 		dp->interfaces[i].ifindex = link->ifindex;
 		dp->n_interfaces++;
@@ -123,14 +128,16 @@ set_note(struct interface *interface, const char *format, ...)
 	interface->note = strdup(text);
 }
 
-/* auto: native XDP only if every interface can; a frame cannot be redirected from XDP to a driver without. */
+/* auto: native XDP only if every interface can; a frame cannot be redirected from XDP to a driver
+ * without. */
 static void use_tc(struct datapath *dp, const struct interface *because)
 {
 	for (size_t i = 0; i < dp->n_interfaces; i++) {
 		struct interface *interface = &dp->interfaces[i];
 
 		if (interface->mode == DATAPATH_XDP)
-			set_note(interface, "%s needs TC, and XDP cannot send frames to it", because->name);
+			set_note(interface, "%s needs TC, and XDP cannot send frames to it",
+				 because->name);
 		interface->mode = DATAPATH_TC;
 	}
 }
@@ -168,10 +175,12 @@ static int choose_modes(struct datapath *dp, enum datapath_mode mode, struct dat
 			continue;
 		foreign = kern_foreign_xdp(dp->kern, interface->name, interface->ifindex);
 		if (foreign)
-			return kern_fail(error, EBUSY,
-					 "interface \"%s\": another XDP program (id %u) is attached: take it "
-					 "off (ip link set dev %s xdp off), or set \"datapath\": \"tc\"",
-					 interface->name, foreign, interface->name);
+			return kern_fail(
+				error, EBUSY,
+				"interface \"%s\": another XDP program (id %u) is attached: take "
+				"it "
+				"off (ip link set dev %s xdp off), or set \"datapath\": \"tc\"",
+				interface->name, foreign, interface->name);
 	}
 	if (tc)
 		use_tc(dp, tc);
@@ -241,7 +250,8 @@ static int use_interfaces(struct datapath *dp)
 	return kern_set_tx(dp->kern, dp->ports.ifindex, dp->ports.n);
 }
 
-/* Looks whether our programs are still where they were put; puts them back (new device, taken off by someone). */
+/* Looks whether our programs are still where they were put; puts them back (new device, taken off
+ * by someone). */
 static bool check_interfaces(struct datapath *dp)
 {
 	struct datapath_error error;
@@ -263,16 +273,16 @@ static bool check_interfaces(struct datapath *dp)
 			interface->missing = false;
 			continue;
 		}
-		if (kern_attach(dp->kern, interface->name, ifindex, interface->mode, &interface->made,
-				&error)) {
+		if (kern_attach(dp->kern, interface->name, ifindex, interface->mode,
+				&interface->made, &error)) {
 			if (!interface->missing)
 				log_error("%s", error.text);
 			interface->missing = true;
 			continue;
 		}
 		interface->missing = false;
-		log_warn("interface %s: the datapath was missing, attached again (%s)", interface->name,
-			 datapath_mode_name(interface->mode));
+		log_warn("interface %s: the datapath was missing, attached again (%s)",
+			 interface->name, datapath_mode_name(interface->mode));
 	}
 	if (changed && use_interfaces(dp))
 		log_error("cannot write mg_tx");
@@ -318,24 +328,26 @@ static int reserve_ports(const struct datapath_options *options, struct datapath
 
 	if (!err)
 		return 0;
-	return kern_fail(error, -err,
-			 "cannot reserve the SNAT ports %u-%u in %s: %s; without it the gateway's own "
-			 "connections would collide with those of clients", options->snat_first,
-			 options->snat_last, PORTS_FILE, strerror(-err));
+	return kern_fail(
+		error, -err,
+		"cannot reserve the SNAT ports %u-%u in %s: %s; without it the gateway's own "
+		"connections would collide with those of clients",
+		options->snat_first, options->snat_last, PORTS_FILE, strerror(-err));
 }
 
 static int open_all(struct datapath *dp, const struct datapath_options *options,
 		    struct datapath_error *error)
 {
-	const struct kern_options wanted = {options->bpf_dir, options->snat_first, options->snat_last,
-					    options->max_flows};
+	const struct kern_options wanted = {options->bpf_dir, options->snat_first,
+					    options->snat_last, options->max_flows};
 	int err = privileges_check(error);
 
 	if (err)
 		return err;
 	dp->netlink = netlink_open();
 	if (!dp->netlink)
-		return kern_fail(error, errno, "cannot read the kernel's network tables: %s", strerror(errno));
+		return kern_fail(error, errno, "cannot read the kernel's network tables: %s",
+				 strerror(errno));
 	err = find_interfaces(dp, options, error);
 	if (err)
 		return err;
@@ -479,9 +491,10 @@ static int assign_slots(struct datapath *dp, const struct plan *plan, uint16_t *
 
 	if (err == -ENOSPC)
 		return kern_fail(error, ENOSPC,
-				 "no slot left for %zu endpoints: %u of %u are in use, some by nodes that left "
-				 "the configuration and finish their connections", plan->n_endpoints,
-				 dp->slots.used, MG_SLOTS - 1);
+				 "no slot left for %zu endpoints: %u of %u are in use, some by "
+				 "nodes that left "
+				 "the configuration and finish their connections",
+				 plan->n_endpoints, dp->slots.used, MG_SLOTS - 1);
 	if (!err)
 		err = hops_bind(&dp->hops, &dp->slots);
 	if (err)
@@ -743,7 +756,8 @@ static bool visit_flow(const void *key, const void *value, void *arg)
 	return walk->visit(&out, walk->arg);
 }
 
-int datapath_flows(const struct datapath *dp, bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg)
+int datapath_flows(const struct datapath *dp,
+		   bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg)
 {
 	struct flow_walk walk = {dp, visit, arg, 0, ticks_per_second()};
 

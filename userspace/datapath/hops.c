@@ -70,7 +70,8 @@ int hops_bind(struct hops *hops, const struct slots *slots)
 	hops->n_targets = n;
 	for (uint32_t slot = 1; slot < slots->top; slot++)
 		if (slots->nodes[slot].state != MG_NODE_FREE)
-			hops->target_of[slot] = (uint32_t)(find_target(hops, slots->nodes[slot].addr) - fresh);
+			hops->target_of[slot] =
+				(uint32_t)(find_target(hops, slots->nodes[slot].addr) - fresh);
 	return 0;
 }
 
@@ -95,7 +96,8 @@ static void look_up_mac(struct hop_target *target, struct netlink *nl, bool tick
 	case NETLINK_CONFIRMED:
 		target->known = true;
 		break;
-	case NETLINK_STALE: /* our frames bypass the kernel's confirming: have it ask now and then */
+	case NETLINK_STALE: /* our frames bypass the kernel's confirming: have it ask now and then
+			     */
 		target->known = true;
 		ask = tick;
 		break;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Keeps the way to every node in mg_nodes right: interface, MACs and our address towards it. A way is known when
- * the route leaves by an interface that carries our programs, that link runs, and the next hop's MAC has been seen.
+ * Keeps the way to every node in mg_nodes right: interface, MACs and our address towards it. A way
+ * is known when the route leaves by an interface that carries our programs, that link runs, and the
+ * next hop's MAC has been seen.
  *
- * A neighbour entry that vanishes does not unlearn a MAC (`ip neigh flush` must not cut streams): only another
- * route, or the kernel's word that nobody answers, does.
+ * A neighbour entry that vanishes does not unlearn a MAC (`ip neigh flush` must not cut streams):
+ * only another route, or the kernel's word that nobody answers, does.
  */
 #ifndef DATAPATH_HOPS_H
 #define DATAPATH_HOPS_H
@@ -39,8 +40,9 @@ void hops_fini(struct hops *hops);
 int hops_bind(struct hops *hops, const struct slots *slots);
 
 /*
- * Writes the hops. `changed`: NETLINK_... bits since the last call; anything but neighbours has the routes looked
- * up again. `tick`: also ask again for those who do not answer, and for those not confirmed of late.
+ * Writes the hops. `changed`: NETLINK_... bits since the last call; anything but neighbours has the
+ * routes looked up again. `tick`: also ask again for those who do not answer, and for those not
+ * confirmed of late.
  */
 void hops_apply(struct hops *hops, struct netlink *nl, const struct slots *slots,
 		const struct hops_ports *ports, unsigned changed, bool tick);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is ours in the kernel: programs, maps, pins, attachments. Implemented by bpf.c, the only user of libbpf.
- * Knows nothing of plans and nodes. What it makes outlives it, until kern_remove().
+ * What is ours in the kernel: programs, maps, pins, attachments. Implemented by bpf.c, the only
+ *user of libbpf. Knows nothing of plans and nodes. What it makes outlives it, until kern_remove().
  *
  * Under <bpf-dir>/v1 (0700):
  *	mg_...		maps and programs, by name
@@ -31,7 +31,7 @@ enum kern_map {
 	KERN_MAPS
 };
 
-struct kern_meta { /* the one value of mg_meta; fixed when the set is made */
+struct kern_meta {     /* the one value of mg_meta; fixed when the set is made */
 	uint32_t size; /* of this structure */
 	uint32_t max_flows;
 	uint16_t snat_first, snat_last, snat_stride, pad;
@@ -51,7 +51,8 @@ struct kern_options {
 int kern_fail(struct datapath_error *error, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Loads and pins, or adopts what is pinned. NULL with *error; what a failed first load made is gone then. */
+/* Loads and pins, or adopts what is pinned. NULL with *error; what a failed first load made is gone
+ * then. */
 struct kern *kern_open(const struct kern_options *options, struct datapath_error *error);
 void kern_close(struct kern *kern);
 
@@ -68,23 +69,26 @@ struct mg_node *kern_nodes(const struct kern *kern); /* MG_SLOTS, shared with th
 uint32_t kern_foreign_xdp(const struct kern *kern, const char *name, uint32_t ifindex);
 
 /*
- * Puts our program on the interface, or in the place of an earlier one of ours. *made: there was none before.
- * 0 or -errno with *error.
+ * Puts our program on the interface, or in the place of an earlier one of ours. *made: there was
+ * none before. 0 or -errno with *error.
  */
-int kern_attach(struct kern *kern, const char *name, uint32_t ifindex, enum datapath_mode mode, bool *made,
-		struct datapath_error *error);
-bool kern_attached(const struct kern *kern, const char *name, uint32_t ifindex, enum datapath_mode mode);
+int kern_attach(struct kern *kern, const char *name, uint32_t ifindex, enum datapath_mode mode,
+		bool *made, struct datapath_error *error);
+bool kern_attached(const struct kern *kern, const char *name, uint32_t ifindex,
+		   enum datapath_mode mode);
 void kern_detach(struct kern *kern, const char *name, enum datapath_mode mode);
 
 /* Takes off what is attached but not wanted. */
-void kern_prune(struct kern *kern, bool (*wanted)(const char *name, enum datapath_mode mode, void *arg),
-		void *arg);
-/* Pins the programs that were just attached, in the place of those adopted. 0 or -errno with *error. */
+void kern_prune(struct kern *kern,
+		bool (*wanted)(const char *name, enum datapath_mode mode, void *arg), void *arg);
+/* Pins the programs that were just attached, in the place of those adopted. 0 or -errno with
+ * *error. */
 int kern_commit(struct kern *kern, struct datapath_error *error);
 /* Makes mg_tx name exactly these interfaces. 0 or -errno. */
 int kern_set_tx(struct kern *kern, const uint32_t *ifindex, size_t n);
 
-/* Map access by key; sizes are the map's. 0 or -errno. A per-CPU value is kern_cpus() values of 8-byte multiples. */
+/* Map access by key; sizes are the map's. 0 or -errno. A per-CPU value is kern_cpus() values of
+ * 8-byte multiples. */
 int kern_get(const struct kern *kern, enum kern_map map, const void *key, void *value);
 int kern_put(struct kern *kern, enum kern_map map, const void *key, const void *value);
 int kern_delete(struct kern *kern, enum kern_map map, const void *key);

@@ -66,15 +66,16 @@ static int keep_attribute(const struct nlattr *attr, void *arg)
 	return MNL_CB_OK;
 }
 
-#define ATTRIBUTES(name, nlh, header)                                                              \
-	const struct nlattr *name[64] = {NULL};                                                    \
+#define ATTRIBUTES(name, nlh, header) \
+	const struct nlattr *name[64] = {NULL}; \
 	mnl_attr_parse(nlh, sizeof(header), keep_attribute, name)
 
 static bool addr_of_attribute(struct addr *addr, int family, const struct nlattr *attr)
 {
 	size_t want = family == AF_INET ? 4 : 16;
 
-	if (!attr || mnl_attr_get_payload_len(attr) < want || (family != AF_INET && family != AF_INET6))
+	if (!attr || mnl_attr_get_payload_len(attr) < want ||
+	    (family != AF_INET && family != AF_INET6))
 		return false;
 	memset(addr, 0, sizeof(*addr));
 	if (family == AF_INET)
@@ -228,8 +229,10 @@ static int read_neighbour(const struct nlmsghdr *nlh, void *arg)
 		return MNL_CB_OK;
 	neighbour.state = header->ndm_state;
 	if (attr[NDA_LLADDR] && mnl_attr_get_payload_len(attr[NDA_LLADDR]) == sizeof(neighbour.mac))
-		memcpy(neighbour.mac, mnl_attr_get_payload(attr[NDA_LLADDR]), sizeof(neighbour.mac));
-	else if (neighbour.state & (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT))
+		memcpy(neighbour.mac, mnl_attr_get_payload(attr[NDA_LLADDR]),
+		       sizeof(neighbour.mac));
+	else if (neighbour.state &
+		 (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT))
 		return MNL_CB_OK; /* not an Ethernet neighbour */
 	nl->changed |= NETLINK_NEIGHBOURS;
 	if (nlh->nlmsg_type == RTM_NEWNEIGH)
@@ -238,8 +241,8 @@ static int read_neighbour(const struct nlmsghdr *nlh, void *arg)
 	return MNL_CB_OK;
 }
 
-enum netlink_neighbour netlink_neighbour(const struct netlink *nl, uint32_t ifindex, const struct addr *addr,
-					 uint8_t mac[6])
+enum netlink_neighbour netlink_neighbour(const struct netlink *nl, uint32_t ifindex,
+					 const struct addr *addr, uint8_t mac[6])
 {
 	struct neighbour key = {.ifindex = ifindex, .addr = *addr};
 	const struct neighbour *entry;
@@ -274,7 +277,7 @@ void netlink_resolve(struct netlink *nl, uint32_t ifindex, const struct addr *ad
 	header->ndm_state = NUD_NONE;
 	header->ndm_flags = NTF_USE; /* as if a packet had wanted to go there */
 	put_addr(nlh, NDA_DST, addr);
-	/* A refusal (interface down, table full) changes nothing here; only keep the socket empty. */
+	/* A refusal (link down, table full) changes nothing; only keep the socket empty. */
 	(void)!send(mnl_socket_get_fd(nl->nudge), nlh, nlh->nlmsg_len, MSG_DONTWAIT);
 	while (recv(mnl_socket_get_fd(nl->nudge), answer, sizeof(answer), MSG_DONTWAIT) > 0)
 		continue;
@@ -541,7 +544,8 @@ unsigned netlink_read(struct netlink *nl)
 {
 	char buffer[BUFFER_SIZE] __attribute__((aligned(8)));
 	int fd = mnl_socket_get_fd(nl->monitor);
-	const unsigned all = NETLINK_LINKS | NETLINK_ADDRESSES | NETLINK_ROUTES | NETLINK_NEIGHBOURS;
+	const unsigned all =
+		NETLINK_LINKS | NETLINK_ADDRESSES | NETLINK_ROUTES | NETLINK_NEIGHBOURS;
 	unsigned changed, lost = 0;
 	ssize_t len;
 
@@ -577,7 +581,8 @@ static int subscribe(struct netlink *nl)
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
 		int group = groups[i];
 
-		if (mnl_socket_setsockopt(nl->monitor, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)))
+		if (mnl_socket_setsockopt(nl->monitor, NETLINK_ADD_MEMBERSHIP, &group,
+					  sizeof(group)))
 			return -errno;
 	}
 	/* More room for bursts; without it there are only more full readings. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the kernel of this network namespace knows of links, addresses, routes and neighbours, and its
- * changes. Owns its sockets and tables. Does not decide anything. The only user of libmnl.
+ * What the kernel of this network namespace knows of links, addresses, routes and neighbours, and
+ * its changes. Owns its sockets and tables. Does not decide anything. The only user of libmnl.
  *
- * Links and addresses are read anew when they change; neighbours, which change all the time, are kept
- * up to date message by message; routes are asked for one by one and not kept.
+ * Links and addresses are read anew when they change; neighbours, which change all the time, are
+ * kept up to date message by message; routes are asked for one by one and not kept.
  */
 #ifndef DATAPATH_NETLINK_H
 #define DATAPATH_NETLINK_H
@@ -38,12 +38,12 @@ struct netlink_route { /* where a packet of this host to some address would go *
 	bool local;	  /* it is ours */
 };
 
-enum netlink_neighbour { /* what is known of a next hop's MAC */
-	NETLINK_ABSENT,	   /* nothing; or being asked for the first time */
-	NETLINK_ASKING,
-	NETLINK_FAILED,	   /* asked, no answer */
-	NETLINK_STALE,	   /* known, not confirmed of late */
-	NETLINK_CONFIRMED, /* known */
+enum netlink_neighbour {		 /* what is known of a next hop's MAC */
+			 NETLINK_ABSENT, /* nothing; or being asked for the first time */
+			 NETLINK_ASKING,
+			 NETLINK_FAILED,    /* asked, no answer */
+			 NETLINK_STALE,	    /* known, not confirmed of late */
+			 NETLINK_CONFIRMED, /* known */
 };
 
 #define NETLINK_LINKS	   1u
@@ -57,7 +57,8 @@ void netlink_close(struct netlink *nl);
 
 /* Turns readable when something changed. */
 int netlink_fd(const struct netlink *nl);
-/* Takes what there is, without waiting; says what changed (NETLINK_... bits). Lost messages: all read anew. */
+/* Takes what there is, without waiting; says what changed (NETLINK_... bits). Lost messages: all
+ * read anew. */
 unsigned netlink_read(struct netlink *nl);
 
 size_t netlink_links(const struct netlink *nl, const struct netlink_link **list);
@@ -70,8 +71,8 @@ size_t netlink_addresses(const struct netlink *nl, const struct netlink_address 
 int netlink_route(struct netlink *nl, const struct addr *to, struct netlink_route *route);
 
 /* `mac` is written when known (STALE, CONFIRMED). */
-enum netlink_neighbour netlink_neighbour(const struct netlink *nl, uint32_t ifindex, const struct addr *addr,
-					 uint8_t mac[6]);
+enum netlink_neighbour netlink_neighbour(const struct netlink *nl, uint32_t ifindex,
+					 const struct addr *addr, uint8_t mac[6]);
 /* Asks the kernel to find out (again); the answer comes as an event. */
 void netlink_resolve(struct netlink *nl, uint32_t ifindex, const struct addr *addr);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The datapath of systems that have none: everything goes through megalith-proxy. Opening gives an inert
- * object, so that the controller needs no second way of working; only asking for XDP or TC by name fails.
+ * The datapath of systems that have none: everything goes through megalith-proxy. Opening gives an
+ * inert object, so that the controller needs no second way of working; only asking for XDP or TC by
+ * name fails.
  */
 #include "core/datapath.h"
 
@@ -17,7 +18,8 @@ struct datapath {
 static int fail(struct datapath_error *error)
 {
 	snprintf(error->text, sizeof(error->text),
-		 "this system has no kernel datapath (that is Linux only): set \"datapath\": \"none\" or "
+		 "this system has no kernel datapath (that is Linux only): set \"datapath\": "
+		 "\"none\" or "
 		 "\"auto\", and megalith-proxy carries every connection");
 	return -EOPNOTSUPP;
 }
@@ -120,7 +122,8 @@ bool datapath_adopted(const struct datapath *dp)
 	return false;
 }
 
-int datapath_flows(const struct datapath *dp, bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg)
+int datapath_flows(const struct datapath *dp,
+		   bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg)
 {
 	(void)dp;
 	(void)visit;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Keeps the SNAT ports out of the kernel's own choice of source ports: net.ipv4.ip_local_reserved_ports of
- * this network namespace (IPv6 obeys the same list). What others reserved stays as it was.
+ * Keeps the SNAT ports out of the kernel's own choice of source ports:
+ * net.ipv4.ip_local_reserved_ports of this network namespace (IPv6 obeys the same list). What
+ * others reserved stays as it was.
  */
 #ifndef DATAPATH_PORTS_H
 #define DATAPATH_PORTS_H

@@ -42,7 +42,8 @@ int privileges_check(struct datapath_error *error)
 	int err = caps_get(&have);
 
 	if (err)
-		return kern_fail(error, -err, "cannot read this process's capabilities: %s", strerror(-err));
+		return kern_fail(error, -err, "cannot read this process's capabilities: %s",
+				 strerror(-err));
 	if ((have & need) == need)
 		return 0;
 	return kern_fail(error, EPERM,

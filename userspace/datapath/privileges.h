@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The process's capabilities: what a datapath needs at open, and what it keeps. Raw system calls, no library. */
+/* The process's capabilities: what a datapath needs at open, and what it keeps. Raw system calls,
+ * no library. */
 #ifndef DATAPATH_PRIVILEGES_H
 #define DATAPATH_PRIVILEGES_H
 

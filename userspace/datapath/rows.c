@@ -47,7 +47,8 @@ static void *grow(void *list, size_t n, size_t *cap, size_t size)
 static bool note_entry(const void *key, const void *value, void *arg)
 {
 	struct rows *rows = arg;
-	struct entry *list = grow(rows->entries, rows->n_entries, &rows->cap_entries, sizeof(*list));
+	struct entry *list =
+		grow(rows->entries, rows->n_entries, &rows->cap_entries, sizeof(*list));
 	struct entry *entry;
 
 	rows->failed = !list;
@@ -108,7 +109,8 @@ static void key_of(struct mg_service_key *key, const struct addr *address, uint1
 }
 
 /* The number under which exactly this list is, or is now: in row->more. */
-static int put_long(struct rows *rows, const struct entry *before, const uint16_t *list, struct mg_row *row)
+static int put_long(struct rows *rows, const struct entry *before, const uint16_t *list,
+		    struct mg_row *row)
 {
 	struct mg_long_row want = {{0}}, have;
 	int err = -ENOENT;
@@ -140,16 +142,18 @@ static int put_row(struct rows *rows, const struct mg_service_key *key, const st
 	return kern_put(rows->kern, KERN_SERVICES, key, row);
 }
 
-/* What one address family of the gateway's listeners is written from: a segment keeps its family through NAT. */
+/* What one address family of the gateway's listeners is written from: a segment keeps its family
+ * through NAT. */
 struct family {
 	bool v4;
-	uint16_t *slot_of; /* 0 for the endpoints of the other family: the fallback listener reaches those */
+	uint16_t *slot_of; /* 0 for the endpoints of the other family: the fallback listener reaches
+			      those */
 	struct addr *addresses;
 	size_t n_addresses;
 };
 
-static int family_init(struct family *family, bool v4, const struct plan *plan, const uint16_t *slot_of,
-		       const struct addr *addresses, size_t n_addresses)
+static int family_init(struct family *family, bool v4, const struct plan *plan,
+		       const uint16_t *slot_of, const struct addr *addresses, size_t n_addresses)
 {
 	family->v4 = v4;
 	family->slot_of = calloc(plan->n_endpoints + 1, sizeof(*family->slot_of));
@@ -171,7 +175,8 @@ static void family_fini(struct family *family)
 	free(family->addresses);
 }
 
-static int publish_row(struct rows *rows, const struct plan *plan, uint32_t index, const struct family *family)
+static int publish_row(struct rows *rows, const struct plan *plan, uint32_t index,
+		       const struct family *family)
 {
 	const struct plan_row *from = &plan->rows[index];
 	uint16_t list[MG_ROW_MAX] = {0};
@@ -205,7 +210,9 @@ static int publish_family(struct rows *rows, const struct plan *plan, const stru
 	for (size_t i = 0; !err && i < plan->n_rows; i++) {
 		err = publish_row(rows, plan, (uint32_t)i, family);
 		if (err)
-			kern_fail(error, 0, "cannot write the row of %s/%s (%zu listeners on %zu addresses): %s",
+			kern_fail(error, 0,
+				  "cannot write the row of %s/%s (%zu listeners on %zu addresses): "
+				  "%s",
 				  plan->rows[i].persona, plan->rows[i].service, plan->n_rows,
 				  family->n_addresses, strerror(-err));
 	}

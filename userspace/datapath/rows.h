@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Makes mg_services and mg_rows say what the plan says, touching only what differs. A row is replaced whole; a long
- * list is written under a new number before a row names it, and goes after no row does: a SYN sees the old
- * candidates or the new ones, never a mixture, also when the controller is killed in between.
+ * Makes mg_services and mg_rows say what the plan says, touching only what differs. A row is
+ * replaced whole; a long list is written under a new number before a row names it, and goes after
+ * no row does: a SYN sees the old candidates or the new ones, never a mixture, also when the
+ * controller is killed in between.
  */
 #ifndef DATAPATH_ROWS_H
 #define DATAPATH_ROWS_H

@@ -5,14 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INDEX_SIZE  65536 /* a power of two, twice MG_SLOTS */
+#define INDEX_SIZE   65536 /* a power of two, twice MG_SLOTS */
 #define QUIET_ENOUGH 2
 
 _Static_assert(INDEX_SIZE >= 2 * MG_SLOTS, "the index is never more than half full");
 _Static_assert(MG_SLOTS - 1 <= UINT16_MAX, "a slot fits in a row");
 
 /* Fields change under the kernel's eyes: each store is whole. */
-#define STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+#define STORE(field, value)	 __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define STORE_LAST(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
 
 typedef uint64_t __attribute__((may_alias)) hop_half; /* struct mg_hop is two of them */
@@ -98,7 +98,8 @@ void slots_set_hop(struct mg_node *node, const struct mg_hop *hop, const uint8_t
 	bool snat_changes = memcmp(node->snat, snat, sizeof(node->snat)) != 0;
 
 	memcpy(want, hop, sizeof(want));
-	if (snat_changes && node->hop.ifindex) { /* nobody picks the node while its two halves differ */
+	if (snat_changes &&
+	    node->hop.ifindex) { /* nobody picks the node while its two halves differ */
 		STORE(node->hop.ifindex, 0);
 		__atomic_thread_fence(__ATOMIC_RELEASE);
 	}
@@ -133,7 +134,8 @@ static void slot_give(struct mg_node *node, const struct mg_node *owner)
 	node->connections = 0;
 	node->busy = 0;
 	node->embryos = 0;
-	node->connects = 0; /* `ports` goes on: the last used SNAT port is the last to be used again */
+	node->connects =
+		0; /* `ports` goes on: the last used SNAT port is the last to be used again */
 	STORE_LAST(node->state, owner->state);
 }
 
