@@ -978,10 +978,12 @@ static void test_control__reload_with_errors_changes_nothing(void **state)
 {
 	struct world *world = world_new();
 	char expected[128];
+	uint64_t version;
 
 	(void)state;
 	all_up(world);
 	control_publish(world->control);
+	version = world->control->state.version;
 	config_write(world, "{ \"gateway\": { \"interfaces\": [\"lo\"], \"datapath\": \"fast\" },\n"
 			    "  \"nodse\": {} }\n");
 	assert_int_equal(ask(world, "POST", "/v1/reload", NULL), 409);
@@ -990,7 +992,7 @@ static void test_control__reload_with_errors_changes_nothing(void **state)
 	snprintf(expected, sizeof(expected), "%s:1: /gateway/datapath: ", world->config);
 	assert_memory_equal(text_at(world, "errors.0"), expected, strlen(expected));
 	assert_int_equal(world->watched, 1);
-	assert_int_equal(world->control->state.version, 2);
+	assert_int_equal(world->control->state.version, version);
 	assert_int_equal(ask(world, "GET", "/v1/status", NULL), 200);
 	assert_string_equal(text_at(world, "nodes.0.state"), "up");
 
