@@ -825,6 +825,7 @@ static void test_busy__connections_that_are_idle_do_not_fill_a_node(void **state
 	int client[5], node[5];
 
 	plan->endpoints[0].capacity = 1;
+	plan->endpoints[0].idle_ms = 100;
 	set_plan(rig, plan);
 	for (size_t i = 0; i < 5; i++) {
 		client[i] = connect_to(rig->port);

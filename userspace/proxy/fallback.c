@@ -259,12 +259,7 @@ static void session_on_connected(struct relay *relay, int status)
 	session->owed = relay->client.pending.len > 0;
 	free(session->tried);
 	session->tried = NULL;
-	session->n_tried = 0;
-	if (session->owed)
-		return;
-	session_set_busy(session, false);
-	session_place(session, SESSION_QUIET);
-	fallback_turns(fallback);
+	session->n_tried = 0; /* busy still: the place is kept for the first question, for idle_ms */
 }
 
 /* Busy: from the client's payload until the node has answered and been silent for idle_ms (contract
