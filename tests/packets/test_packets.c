@@ -576,7 +576,8 @@ static void promoted(struct scene *s)
 	assert_int_equal(rig_node(s->rig, s->slot)->embryos, 0);
 	assert_int_equal(rig_node(s->rig, s->slot)->connections, 1);
 	assert_int_equal(rig_node(s->rig, s->slot)->connects, 1);
-	assert_int_equal(rig_node(s->rig, s->slot)->busy, 1); /* for the first question, see the sweep */
+	assert_int_equal(rig_node(s->rig, s->slot)->busy,
+			 1); /* for the first question, see the sweep */
 }
 static void busy_1(struct scene *s)
 {

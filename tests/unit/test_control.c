@@ -1331,7 +1331,8 @@ int main(void)
 		cmocka_unit_test(test_control__relayed_work_fills_a_node),
 		cmocka_unit_test(test_control__limits_the_number_of_proxies),
 		cmocka_unit_test(test_control__followers_hear_nothing_until_all_is_known),
-		cmocka_unit_test(test_control__followers_get_the_plan_in_the_end_when_a_probe_says_nothing),
+		cmocka_unit_test(
+			test_control__followers_get_the_plan_in_the_end_when_a_probe_says_nothing),
 		cmocka_unit_test(test_control__followers_get_the_plan_at_once_and_at_each_change),
 		cmocka_unit_test(test_control__one_plan_for_a_burst_of_changes),
 		cmocka_unit_test(test_control__a_plan_of_megabytes_reaches_its_follower),

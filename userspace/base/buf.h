@@ -21,9 +21,11 @@ void buf_clear(struct buf *buf); /* empties, keeps the memory */
 void buf_add(struct buf *buf, const void *data, size_t len);
 void buf_puts(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void buf_vprintf(struct buf *buf, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+void buf_vprintf(struct buf *buf, const char *format, va_list args)
+	__attribute__((format(printf, 2, 0)));
 void buf_consume(struct buf *buf, size_t len); /* drops the first len bytes */
 bool buf_failed(const struct buf *buf);
-char *buf_steal(struct buf *buf); /* the text, to be freed by the caller; NULL on failure. The buf is empty after. */
+char *buf_steal(struct buf *buf); /* the text, to be freed by the caller; NULL on failure. The buf
+				     is empty after. */
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Strict JSON on top of cJSON, for configuration and control; never for a client's body. What
- * cJSON lets through is refused here, before or after it: duplicate keys (also escaped ones), trailing
- * text, NUL inside strings, invalid UTF-8, numbers that are not finite, nesting deeper than 32. Keys are
- * compared with case. Comments // and slash-star are allowed when asked for. The only user of cJSON.
+ * cJSON lets through is refused here, before or after it: duplicate keys (also escaped ones),
+ * trailing text, NUL inside strings, invalid UTF-8, numbers that are not finite, nesting deeper
+ * than 32. Keys are compared with case. Comments // and slash-star are allowed when asked for. The
+ * only user of cJSON.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -18,11 +19,12 @@ struct json; /* a value inside a document */
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
-#define JSON_COMMENTS 1u   /* allow // and slash-star comments */
-#define JSON_DUPLICATES 2u /* do not refuse duplicate keys: the caller asks json_repeated() of each member */
+#define JSON_COMMENTS 1u /* allow // and slash-star comments */
+#define JSON_DUPLICATES \
+	2u /* do not refuse duplicate keys: the caller asks json_repeated() of each member */
 
 struct json_error {
-	unsigned line; /* 1-based */
+	unsigned line;	/* 1-based */
 	char text[256]; /* what is wrong, without place */
 };
 
@@ -34,15 +36,17 @@ enum json_type json_type(const struct json *value);
 const char *json_type_name(enum json_type type); /* "a string", "an object", ... */
 unsigned json_line(const struct json *root, const struct json *value); /* 0 if unknown */
 
-const struct json *json_get(const struct json *object, const char *key); /* NULL: absent or no object */
-const char *json_key(const struct json *member);			  /* name of an object's member */
-bool json_repeated(const struct json *member);				  /* an earlier member has the same name */
-const struct json *json_first(const struct json *container);		  /* array or object; NULL if empty */
+const struct json *json_get(const struct json *object,
+			    const char *key);	 /* NULL: absent or no object */
+const char *json_key(const struct json *member); /* name of an object's member */
+bool json_repeated(const struct json *member);	 /* an earlier member has the same name */
+const struct json *json_first(const struct json *container); /* array or object; NULL if empty */
 const struct json *json_next(const struct json *value);
 size_t json_count(const struct json *container);
 
-const char *json_string(const struct json *value);		/* NULL if not a string */
-bool json_integer(const struct json *value, int64_t *number);	/* false: not a whole number within ±2^53 */
+const char *json_string(const struct json *value); /* NULL if not a string */
+bool json_integer(const struct json *value,
+		  int64_t *number); /* false: not a whole number within ±2^53 */
 bool json_number(const struct json *value, double *number);
 bool json_bool(const struct json *value, bool *truth);
 

@@ -346,7 +346,8 @@ int control_start(struct control *control)
 
 	if (err)
 		return err;
-	control->held_until_ms = uv_now(control->loop) + model->probe.interval_ms + model->probe.timeout_ms + 100;
+	control->held_until_ms =
+		uv_now(control->loop) + model->probe.interval_ms + model->probe.timeout_ms + 100;
 	control->options.watch(control->options.arg, control, control->state.model);
 	uv_timer_start(&control->second_timer, on_second, 1000, 1000);
 	publish_all(control);

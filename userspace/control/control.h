@@ -70,9 +70,9 @@ int control_listen(struct control *control, const char *path, unsigned mode, gid
 void control_datapath_set(struct control *control, struct datapath *datapath);
 
 /*
- * Begins: probes, timers, first plan. Until every endpoint has been probed once (or should have been),
- * the rows of an adopted datapath stay as they are and followers hear nothing: a restart must not send
- * new connections away.
+ * Begins: probes, timers, first plan. Until every endpoint has been probed once (or should have
+ * been), the rows of an adopted datapath stay as they are and followers hear nothing: a restart
+ * must not send new connections away.
  */
 int control_start(struct control *control);
 

@@ -56,7 +56,8 @@ static void send_one(struct control *control, struct follower *follower, const s
 
 	if (line->len > follower->longest)
 		follower->longest = line->len;
-	if (exchange_write(exchange, line->data, line->len) <= FOLLOW_UNREAD_MAX + follower->longest)
+	if (exchange_write(exchange, line->data, line->len) <=
+	    FOLLOW_UNREAD_MAX + follower->longest)
 		return;
 	log_warn("a follower of the plan reads too slowly: dropped");
 	exchange_set_data(exchange, NULL);

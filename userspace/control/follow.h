@@ -10,7 +10,8 @@
 #define FOLLOW_UNREAD_MAX \
 	((size_t)1 << 20) /* a follower that has more than this unread is dropped */
 
-/* The member "load": as the kernel counts. What the proxies hold is not in it, each knows its own. */
+/* The member "load": as the kernel counts. What the proxies hold is not in it, each knows its own.
+ */
 struct json_writer;
 void follow_load_write(const struct state *state, struct json_writer *w);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the controller asks of a datapath. datapath/bpf.c is the real one (Linux); datapath/none.c stands in
- * where there is none. The caller owns the struct datapath; the *pinned* datapath outlives it.
- * All calls are made from one thread and do not block for longer than a system call.
+ * What the controller asks of a datapath. datapath/bpf.c is the real one (Linux); datapath/none.c
+ * stands in where there is none. The caller owns the struct datapath; the *pinned* datapath
+ * outlives it. All calls are made from one thread and do not block for longer than a system call.
  */
 #ifndef CORE_DATAPATH_H
 #define CORE_DATAPATH_H
@@ -16,8 +16,8 @@ struct datapath_error {
 };
 
 struct datapath_options {
-	const char *bpf_dir;	    /* pins live in bpf_dir/v1 */
-	enum datapath_mode mode;    /* AUTO, XDP or TC; NONE gives a datapath that does nothing */
+	const char *bpf_dir;	 /* pins live in bpf_dir/v1 */
+	enum datapath_mode mode; /* AUTO, XDP or TC; NONE gives a datapath that does nothing */
 	char *const *interfaces;
 	size_t n_interfaces;
 	const struct addr *addresses; /* none: all addresses of the interfaces */
@@ -26,35 +26,41 @@ struct datapath_options {
 	uint32_t max_flows;
 };
 
-/* Opens: adopts what is pinned or loads, pins and attaches. NULL with *error; nothing left behind then. */
-struct datapath *datapath_open(const struct datapath_options *options, struct datapath_error *error);
+/* Opens: adopts what is pinned or loads, pins and attaches. NULL with *error; nothing left behind
+ * then. */
+struct datapath *datapath_open(const struct datapath_options *options,
+			       struct datapath_error *error);
 
 /*
- * After datapath_open() the process keeps only the rights that the calls below need (Linux: CAP_BPF and
- * CAP_NET_ADMIN, also out of the bounding set), for good. `keep_child_rights`: also those to start a child as
- * another user and to end it (CAP_SETUID, CAP_SETGID, CAP_KILL). Without any right to drop: does nothing.
- * 0, or -errno with *error.
+ * After datapath_open() the process keeps only the rights that the calls below need (Linux: CAP_BPF
+ * and CAP_NET_ADMIN, also out of the bounding set), for good. `keep_child_rights`: also those to
+ * start a child as another user and to end it (CAP_SETUID, CAP_SETGID, CAP_KILL). Without any right
+ * to drop: does nothing. 0, or -errno with *error.
  */
 int datapath_drop_privileges(bool keep_child_rights, struct datapath_error *error);
 
 /* Lets go of it; the pinned programs go on serving. */
 void datapath_close(struct datapath *dp);
 
-/* Takes the programs off, removes every pin and reservation under bpf_dir. Works without an open datapath. 0 or -errno. */
+/* Takes the programs off, removes every pin and reservation under bpf_dir. Works without an open
+ * datapath. 0 or -errno. */
 int datapath_detach(const char *bpf_dir, struct datapath_error *error);
 
 /*
- * Makes the maps say what the plan says: slots, rows, listener addresses. May be called at any time; kill -9
- * inside it leaves a state that the next call mends. 0, or -errno with *error: the old rows go on serving.
+ * Makes the maps say what the plan says: slots, rows, listener addresses. May be called at any
+ * time; kill -9 inside it leaves a state that the next call mends. 0, or -errno with *error: the
+ * old rows go on serving.
  */
 int datapath_publish(struct datapath *dp, const struct plan *plan, struct datapath_error *error);
 
 /* Expires, and sets the counts right. Call each second. */
 int datapath_sweep(struct datapath *dp);
 
-/* A descriptor that turns readable when links, addresses, routes or neighbours changed; -1: none. */
+/* A descriptor that turns readable when links, addresses, routes or neighbours changed; -1: none.
+ */
 int datapath_events_fd(const struct datapath *dp);
-/* Call when it is readable: rereads and applies hops. True: the gateway's addresses changed, publish again. */
+/* Call when it is readable: rereads and applies hops. True: the gateway's addresses changed,
+ * publish again. */
 bool datapath_events(struct datapath *dp);
 
 /* Busy connections that the local proxy holds, by plan endpoint: counted by the kernel's pick. */
@@ -88,7 +94,8 @@ struct datapath_flow {
 	uint32_t idle_ms;
 };
 /* Calls `visit` for each connection until it returns false. 0 or -errno. */
-int datapath_flows(const struct datapath *dp, bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg);
+int datapath_flows(const struct datapath *dp,
+		   bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg);
 
 /* Addresses on which persona listeners are reached, as now in the maps. */
 size_t datapath_addresses(const struct datapath *dp, const struct addr **list);

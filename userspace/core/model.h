@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The configuration as data: what config.c makes of megalith.json (contract §2) and everybody reads.
- * Immutable after model_load(). Holds no state of the running system.
+ * The configuration as data: what config.c makes of megalith.json (contract §2) and everybody
+ * reads. Immutable after model_load(). Holds no state of the running system.
  *
  * Words: a node is a machine; a service is one thing it serves; an endpoint is one service of one
  * node (what the kernel calls a slot's owner); a listener is one gateway port of a persona.
@@ -18,8 +18,17 @@
 #include "megalith/abi.h"
 
 enum engine {
-	ENGINE_OLLAMA, ENGINE_LLAMACPP, ENGINE_VLLM, ENGINE_SGLANG, ENGINE_OPENAI, ENGINE_COMFYUI,
-	ENGINE_IMMICH, ENGINE_WYOMING, ENGINE_HTTP, ENGINE_TCP, ENGINE_COUNT,
+	ENGINE_OLLAMA,
+	ENGINE_LLAMACPP,
+	ENGINE_VLLM,
+	ENGINE_SGLANG,
+	ENGINE_OPENAI,
+	ENGINE_COMFYUI,
+	ENGINE_IMMICH,
+	ENGINE_WYOMING,
+	ENGINE_HTTP,
+	ENGINE_TCP,
+	ENGINE_COUNT,
 };
 const char *engine_name(enum engine engine);
 uint16_t engine_port(enum engine engine); /* default port, 0 = must be given */
@@ -45,7 +54,8 @@ struct model_node {
 	uint32_t weight;
 	struct model_service *services;
 	size_t n_services;
-	size_t first_endpoint; /* endpoints of this node are [first_endpoint, first_endpoint + n_services) */
+	size_t first_endpoint; /* endpoints of this node are [first_endpoint, first_endpoint +
+				  n_services) */
 };
 
 struct model_listener {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The plan: for every persona listener, which endpoints may take a connection. Computed by a pure
- * function from configuration, observations and the operator's overrides; published whole. The kernel
- * and the proxy are its two readers.
+ * function from configuration, observations and the operator's overrides; published whole. The
+ * kernel and the proxy are its two readers.
  */
 #ifndef CORE_PLAN_H
 #define CORE_PLAN_H
@@ -39,7 +39,8 @@ struct plan_row { /* one persona listener */
 	char service[MG_NAME_MAX];
 	uint16_t port;
 	enum mg_affinity affinity;
-	struct plan_tier *tiers; /* the persona itself first, then its cascade; no endpoint in two tiers */
+	struct plan_tier
+		*tiers; /* the persona itself first, then its cascade; no endpoint in two tiers */
 	size_t n_tiers;
 };
 
@@ -62,18 +63,20 @@ bool plan_eligible(const struct plan_endpoint *endpoint);
 
 /*
  * Writes the row as the kernel's pick reads it: name, tiers, counts and slots of the *eligible*
- * endpoints. `slots[i]` is the slot of plan endpoint i, 0 = not reachable by this reader (left out); `slots` NULL:
- * the slot of endpoint i is i + 1.
- * `list` takes up to MG_ROW_MAX slots; row->node is filled when they fit in MG_ROW_INLINE.
- * row->more is left 0. Returns the number of candidates.
+ * endpoints. `slots[i]` is the slot of plan endpoint i, 0 = not reachable by this reader (left
+ * out); `slots` NULL: the slot of endpoint i is i + 1. `list` takes up to MG_ROW_MAX slots;
+ * row->node is filled when they fit in MG_ROW_INLINE. row->more is left 0. Returns the number of
+ * candidates.
  */
 size_t plan_fill_row(const struct plan *plan, const struct plan_row *from, const uint16_t *slots,
 		     struct mg_row *row, uint16_t list[MG_ROW_MAX]);
 
-/* Fills what the controller knows of an mg_node (name, addr, port, state, weight, capacity, idle_ms). */
+/* Fills what the controller knows of an mg_node (name, addr, port, state, weight, capacity,
+ * idle_ms). */
 void plan_fill_node(const struct plan_endpoint *from, struct mg_node *node);
 
-/* JSON of the plan for followers (control API), and back. NULL with *error text on a bad document. */
+/* JSON of the plan for followers (control API), and back. NULL with *error text on a bad document.
+ */
 void plan_write(const struct plan *plan, struct buf *out);
 struct json;
 struct plan *plan_read(const struct json *document, char error[256]);

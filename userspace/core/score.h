@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Health of an endpoint: results of probes in, up or down out, with hysteresis (rise/fall). Pure; time is an
- * argument. One reason code per way a probe can fail, so that the reason reaches the operator.
+ * Health of an endpoint: results of probes in, up or down out, with hysteresis (rise/fall). Pure;
+ * time is an argument. One reason code per way a probe can fail, so that the reason reaches the
+ * operator.
  */
 #ifndef CORE_SCORE_H
 #define CORE_SCORE_H
@@ -31,23 +32,24 @@ enum probe_reason {
 #define X(name, word, text) PROBE_##name,
 	PROBE_REASONS(X)
 #undef X
-	PROBE_REASON_COUNT
+		PROBE_REASON_COUNT
 };
 const char *probe_reason_word(enum probe_reason reason);
 const char *probe_reason_text(enum probe_reason reason);
 
 struct score {
 	bool up;
-	bool known;	  /* at least one result */
-	uint32_t streak;  /* results in a row that contradict `up` */
+	bool known;		  /* at least one result */
+	uint32_t streak;	  /* results in a row that contradict `up` */
 	enum probe_reason reason; /* of the last result; NEW before the first */
-	uint32_t rtt_us;  /* of the last connect */
-	uint32_t ttfb_ms; /* of the last answer */
+	uint32_t rtt_us;	  /* of the last connect */
+	uint32_t ttfb_ms;	  /* of the last answer */
 	uint64_t failures[PROBE_REASON_COUNT];
 };
 
 void score_init(struct score *score);
-/* The first result decides at once; after it `rise` successes or `fall` failures in a row do. True: `up` changed. */
+/* The first result decides at once; after it `rise` successes or `fall` failures in a row do. True:
+ * `up` changed. */
 bool score_note(struct score *score, enum probe_reason result, uint32_t rtt_us, uint32_t ttfb_ms,
 		uint32_t rise, uint32_t fall);
 

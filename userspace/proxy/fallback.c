@@ -259,7 +259,8 @@ static void session_on_connected(struct relay *relay, int status)
 	session->owed = relay->client.pending.len > 0;
 	free(session->tried);
 	session->tried = NULL;
-	session->n_tried = 0; /* busy still: the place is kept for the first question, for idle_ms */
+	session->n_tried =
+		0; /* busy still: the place is kept for the first question, for idle_ms */
 }
 
 /* Busy: from the client's payload until the node has answered and been silent for idle_ms (contract
