@@ -19,7 +19,7 @@ static inline __attribute__((always_inline)) const struct mg_node *pick_node(con
 
 /* Slot and tier of the choice in one word, 0 = none. Global, so that the verifier looks at it once.
  */
-__attribute__((noinline)) __u32 embryo_pick(const struct mg_row *row, __u32 hash)
+__attribute__((noinline)) __u32 embryo_pick(const struct mg_row *row, __u32 hash, __u32 avoid)
 {
 	struct mg_scratch *s = scratch();
 	struct mg_long_row *list;
@@ -30,13 +30,13 @@ __attribute__((noinline)) __u32 embryo_pick(const struct mg_row *row, __u32 hash
 		return 0;
 	more = row->more;
 	if (!more) {
-		pick = pick_row(row, row->node, MG_ROW_INLINE, NULL, hash, 1, 0, &s->walk);
+		pick = pick_row(row, row->node, MG_ROW_INLINE, NULL, hash, 1, avoid, &s->walk);
 		return pick.slot | pick.tier << 16;
 	}
 	list = bpf_map_lookup_elem(&mg_rows, &more);
 	if (!list)
 		return 0;
-	pick = pick_row(row, list->node, MG_ROW_MAX, NULL, hash, 1, 0, &s->walk);
+	pick = pick_row(row, list->node, MG_ROW_MAX, NULL, hash, 1, avoid, &s->walk);
 	return pick.slot | pick.tier << 16;
 }
 
@@ -113,27 +113,46 @@ static __always_inline int embryo_fill(struct pkt *pkt, struct mg_scratch *s,
 	return flow_way_back(pkt, &flow->hop);
 }
 
-/* A new SYN to a persona's listener. What cannot be steered goes up, to the fallback listener. */
-static __always_inline enum act embryo_new(struct pkt *pkt, const struct mg_row *row)
+/* The SYN went out long ago and the node has not said a word: it may be dead, and no probe has
+ * noticed yet. */
+static __always_inline int embryo_overdue(const struct mg_embryo *embryo)
 {
-	__u32 picked = embryo_pick(row, pick_hash(pkt->key, hash_key)), slot = picked & 0xffff;
-	struct mg_node *node = flow_node(slot);
+	return !embryo->answered && (__u32)bpf_jiffies64() - embryo->born >= syn_patience;
+}
+
+/*
+ * A new SYN to a persona's listener, or (`old`) one sent again because its node does not answer:
+ * another node then, if there is one. What cannot be steered goes up, to the fallback listener.
+ */
+static __always_inline enum act embryo_new(struct pkt *pkt, const struct mg_row *row,
+					   struct mg_embryo *old)
+{
+	__u32 avoid = old ? old->flow.slot : 0;
+	__u32 picked = embryo_pick(row, pick_hash(pkt->key, hash_key), avoid),
+	      slot = picked & 0xffff;
+	struct mg_node *node = flow_node(slot ? slot : avoid);
 	struct mg_scratch *s = scratch();
 	int refused;
 
-	if (!slot || !node || !s)
+	if (!node || !s || (!slot && !old))
 		return pkt_leave(pkt, MG_R_NO_ROOM);
+	if (!slot)
+		return pkt_send(pkt, &old->flow, &node->hop, MG_R_SYN_AGAIN);
 	if (pkt->v6 ==
 	    addr_is_v4(node->addr)) /* rows hold one family; a slot may have a new owner */
 		return pkt_leave(pkt, MG_R_STALE_NODE);
 	if (!embryo_fill(pkt, s, row, node, slot))
 		return pkt_leave(pkt, MG_R_BAD_PACKET);
+	if (old)
+		embryo_delete(pkt->key, old);
 	refused = embryo_insert(pkt->key, s, node);
 	if (refused)
 		return pkt_leave(pkt, refused == -1 ? MG_R_NO_PORT : MG_R_EMBRYOS_FULL);
 	__sync_fetch_and_add(&node->embryos, 1);
 	return pkt_send(pkt, &s->owner.flow, &node->hop,
-			picked >> 16 ? MG_R_SYN_CASCADED : MG_R_SYN_STEERED);
+			old	       ? MG_R_SYN_RESTEERED
+			: picked >> 16 ? MG_R_SYN_CASCADED
+				       : MG_R_SYN_STEERED);
 }
 
 /* The client acknowledges the node's SYN-ACK: from now on it is a connection. */

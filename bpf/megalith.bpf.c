@@ -50,11 +50,11 @@ static __always_inline enum act steer_unknown(struct pkt *pkt)
 		embryo_delete(pkt->key, embryo); /* the client has begun anew */
 		embryo = NULL;
 	}
-	if (embryo)
+	if (embryo && !((pkt->flags & TCP_SYN) && embryo_overdue(embryo)))
 		return embryo_from_client(pkt, embryo);
 	if ((pkt->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
 		return pkt_leave(pkt, MG_R_UNKNOWN);
-	return embryo_new(pkt, row);
+	return embryo_new(pkt, row, embryo);
 }
 
 static __always_inline enum act steer(struct pkt *pkt)

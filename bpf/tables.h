@@ -17,6 +17,8 @@ const volatile __u16 snat_count = 12768;
 const volatile __u16 snat_stride =
 	1; /* coprime to snat_count: the order in which ports are given out */
 const volatile __u32 hash_key = 0;
+const volatile __u32 syn_patience =
+	125; /* jiffies: half a second, less than a client's first retransmission */
 
 #define MG_EMBRYOS_MAX 65536 /* entries: two a handshake */
 

@@ -173,6 +173,7 @@ struct mg_node_stats {
 	X(SYN_STEERED, "syn_steered", "SYN given to a node of the persona") \
 	X(SYN_CASCADED, "syn_cascaded", "SYN given to a node of a persona that this one cascades to") \
 	X(SYN_AGAIN, "syn_again", "SYN retransmitted: sent again to the node already chosen") \
+	X(SYN_RESTEERED, "syn_resteered", "SYN retransmitted without an answer of its node: given to another") \
 	X(SYN_REUSED, "syn_reused", "SYN on a closed connection's addresses: the old entry was dropped") \
 	X(SYN_ANSWERED, "syn_answered", "SYN-ACK of a node sent back to its client") \
 	X(PROMOTED, "promoted", "handshake completed: the connection is in the flow table") \

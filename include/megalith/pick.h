@@ -18,8 +18,8 @@
 #include "abi.h"
 
 #define PICK_DRAW    16
-#define PICK_TIER    64
-#define PICK_EXAMINE 130
+#define PICK_TIER    48
+#define PICK_EXAMINE 100
 
 static inline __attribute__((always_inline)) const struct mg_node *pick_node(const void *nodes,
 									     __u32 slot);

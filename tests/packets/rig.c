@@ -64,6 +64,7 @@ static int rig_load(struct rig *rig)
 	rig->bpf->rodata->snat_count = RIG_SNAT_COUNT;
 	rig->bpf->rodata->snat_stride = 5;
 	rig->bpf->rodata->hash_key = RIG_HASH_KEY;
+	rig->bpf->rodata->syn_patience = RIG_PATIENCE;
 	return megalith_bpf__load(rig->bpf);
 }
 
@@ -312,6 +313,12 @@ void rig_delete_flow(struct rig *rig, const struct mg_tuple *key)
 bool rig_embryo(struct rig *rig, const struct mg_tuple *key, struct mg_embryo *embryo)
 {
 	return !bpf_map_lookup_elem(bpf_map__fd(rig->bpf->maps.mg_embryos), key, embryo);
+}
+
+void rig_put_embryo(struct rig *rig, const struct mg_tuple *key, const struct mg_embryo *embryo)
+{
+	if (bpf_map_update_elem(bpf_map__fd(rig->bpf->maps.mg_embryos), key, embryo, 0))
+		abort();
 }
 
 unsigned rig_flows(struct rig *rig)

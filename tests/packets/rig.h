@@ -20,6 +20,7 @@ enum rig_act { RIG_PASS, RIG_SEND, RIG_DROP, RIG_ODD };
 #define RIG_SNAT_FIRST 20000
 #define RIG_SNAT_COUNT 64
 #define RIG_HASH_KEY   0x5eed5eedu
+#define RIG_PATIENCE   1000  /* jiffies after which an unanswered SYN is given to another node */
 #define RIG_PORT       11501 /* the persona's */
 #define RIG_NODE_PORT  11434
 #define RIG_SLOTS      8 /* slots 1..8 are nodes of the scene */
@@ -67,6 +68,7 @@ bool rig_flow(struct rig *rig, const struct mg_tuple *key, struct mg_flow *flow)
 void rig_put_flow(struct rig *rig, const struct mg_tuple *key, const struct mg_flow *flow);
 void rig_delete_flow(struct rig *rig, const struct mg_tuple *key);
 bool rig_embryo(struct rig *rig, const struct mg_tuple *key, struct mg_embryo *embryo);
+void rig_put_embryo(struct rig *rig, const struct mg_tuple *key, const struct mg_embryo *embryo);
 unsigned rig_flows(struct rig *rig);
 unsigned rig_embryos(struct rig *rig);
 /* Runs the sweep, `idle` jiffies being the limit everywhere. */

@@ -192,7 +192,7 @@ static void run_row(const struct row *row, enum rig_hook hook, bool v6)
 		before[r] = rig_count(s.rig, (enum mg_reason)r);
 	send_it(&s, row->from_node ^ s.elsewhere);
 	assert_int_equal(s.result.act, row->act);
-	if (row->counters[0] == COUNT(SYN_STEERED))
+	if (row->counters[0] == COUNT(SYN_STEERED) || row->counters[0] == COUNT(SYN_RESTEERED))
 		s.snat.port = 0; /* a new choice */
 	if (row->act == RIG_SEND && !row->spoil)
 		check_sent(&s, row->from_node);
@@ -351,6 +351,27 @@ static void busy_before(struct scene *s)
 	send_it(s, false);
 	assert_int_equal(rig_node(s->rig, s->slot)->busy, 1);
 	s->packet = packet;
+}
+static void syn_long_ago(struct scene *s)
+{
+	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_embryo embryo;
+
+	assert_true(rig_embryo(s->rig, &key, &embryo));
+	embryo.born -= RIG_PATIENCE + 1;
+	rig_put_embryo(s->rig, &key, &embryo);
+}
+static void syn_long_ago_and_alone(struct scene *s)
+{
+	rig_node(s->rig, 2)->state = MG_NODE_DOWN;
+	syn_long_ago(s);
+}
+static void on_2_alone(struct scene *s)
+{
+	assert_int_equal(s->slot, 2);
+	assert_int_equal(rig_node(s->rig, 1)->embryos, 0);
+	assert_int_equal(rig_node(s->rig, 2)->embryos, 1);
+	assert_int_equal(rig_embryos(s->rig), 2);
 }
 static void idle_before(struct scene *s)
 {
@@ -674,6 +695,9 @@ static const struct row rows[] = {
 	{"established traffic of another port is not touched", NOTHING, .flags = ACK, UNTOUCHED, .prepare = another_port},
 	/* handshake */
 	{"a SYN sent again goes to the same node and port", SENT, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_AGAIN)}, .afterwards = one_pair},
+	{"a SYN that its node has not answered for long goes to another", SENT, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_RESTEERED)}, .prepare = syn_long_ago, .afterwards = on_2_alone},
+	{"or to the same, when there is no other", SENT, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_AGAIN)}, .prepare = syn_long_ago_and_alone, .afterwards = one_pair},
+	{"one that it has answered stays", ANSWERED, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_AGAIN)}, .prepare = syn_long_ago, .afterwards = one_pair},
 	{"a SYN with another sequence number begins anew", SENT, .flags = SYN, STEERED, .prepare = other_isn},
 	{"the node's SYN-ACK goes back to the client", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}},
 	{"its options pass unchanged", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}, .prepare = syn_options},

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -709,6 +710,15 @@ static int find_maps(struct kern *kern)
 	return 0;
 }
 
+uint32_t kern_hz(void)
+{
+	struct timespec tick; /* this clock moves once a jiffy */
+
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) || tick.tv_nsec <= 0)
+		return 100;
+	return (uint32_t)((1000000000 + tick.tv_nsec / 2) / tick.tv_nsec);
+}
+
 static int load(struct kern *kern, const struct kern_options *options, struct datapath_error *error)
 {
 	char *log = calloc(1, LOG_BYTES);
@@ -729,6 +739,7 @@ static int load(struct kern *kern, const struct kern_options *options, struct da
 	kern->skel->rodata->snat_count = (uint16_t)(meta->snat_last - meta->snat_first + 1);
 	kern->skel->rodata->snat_stride = meta->snat_stride;
 	kern->skel->rodata->hash_key = meta->hash_key;
+	kern->skel->rodata->syn_patience = kern_hz() / 2;
 	bpf_map__set_max_entries(kern->map[KERN_FLOWS], 2 * meta->max_flows);
 	for (int i = 0; !err && kern->adopted && i < KERN_MAPS; i++)
 		err = reuse_map(kern, (enum kern_map)i, error);

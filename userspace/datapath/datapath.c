@@ -549,15 +549,6 @@ int datapath_publish(struct datapath *dp, const struct plan *plan, struct datapa
 
 /* --- as time passes ------------------------------------------------------------------------ */
 
-static uint32_t ticks_per_second(void)
-{
-	struct timespec tick; /* this clock moves once a jiffy */
-
-	if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) || tick.tv_nsec <= 0)
-		return 100;
-	return (uint32_t)((1000000000 + tick.tv_nsec / 2) / tick.tv_nsec);
-}
-
 static void apply_hops(struct datapath *dp, bool tick)
 {
 	unsigned changed = dp->pending;
@@ -573,7 +564,7 @@ static void apply_hops(struct datapath *dp, bool tick)
 
 int datapath_sweep(struct datapath *dp)
 {
-	uint32_t hz = ticks_per_second();
+	uint32_t hz = kern_hz();
 	struct mg_sweep sweep = {
 		.hz = hz,
 		.established_ticks = ESTABLISHED_S * hz,
@@ -759,7 +750,7 @@ static bool visit_flow(const void *key, const void *value, void *arg)
 int datapath_flows(const struct datapath *dp,
 		   bool (*visit)(const struct datapath_flow *flow, void *arg), void *arg)
 {
-	struct flow_walk walk = {dp, visit, arg, 0, ticks_per_second()};
+	struct flow_walk walk = {dp, visit, arg, 0, kern_hz()};
 
 	if (!dp->kern)
 		return 0;

@@ -101,4 +101,7 @@ int kern_sweep(struct kern *kern, struct mg_sweep *sweep);
 /* Low 32 bits of jiffies, now. */
 uint32_t kern_jiffies(const struct kern *kern);
 
+/* Jiffies in a second. */
+uint32_t kern_hz(void);
+
 #endif
