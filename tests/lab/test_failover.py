@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Full nodes, dead nodes, no node at all: the next one takes over, or the client hears of it."""
 
+import concurrent.futures
 import threading
 import time
 
@@ -78,7 +79,8 @@ def test_failover__process_of_a_node_dies(lab, cl1):
     assert set(answered) == {"halo-1", "halo-3"}
     lab.start_node("halo-2")
     wait_until(lab.healthy, "it is up again")
-    assert set(tally(generate_node(cl1, lab.gw.v4, port) for _ in range(60))) == HALOS
+    wait_until(lambda: set(tally(generate_node(cl1, lab.gw.v4, port) for _ in range(60))) == HALOS,
+               "all of them take connections", 2)
 
 
 def test_failover__stream_of_a_dead_process_ends(lab, cl1):
@@ -112,7 +114,25 @@ def test_failover__machine_of_a_node_falls_silent(lab, cl1):
         finally:
             lab.plug("raw-3")
         wait_until(lab.healthy, "all its services are up")
-        assert set(tally(ask(cl1, lab.gw.v4).node for _ in range(60))) == set(RAW_NODES)
+        # its row follows within the 50 ms that plans are kept apart
+        wait_until(lambda: set(tally(ask(cl1, lab.gw.v4).node for _ in range(60))) == set(RAW_NODES),
+                   "all of them take connections", 2)
+
+
+def test_failover__unanswered_syn_goes_to_another_node(lab, cl1):
+    """Faster than the probes: the client's own retransmission finds a living node (contract §3.3)."""
+    before = counters(lab)["syn_resteered"]
+    lab.unplug("raw-3")
+    try:
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            started = time.monotonic()
+            answered = tally(c.node for c in pool.map(lambda _: ask(cl1, lab.gw.v4), range(12)))
+        assert set(answered) == {"raw-1", "raw-2"}
+        assert time.monotonic() - started < 3.5, "one retransmission, after a second"
+        assert counters(lab)["syn_resteered"] > before
+    finally:
+        lab.plug("raw-3")
+    wait_until(lab.healthy, "all its services are up")
 
 
 def test_failover__gateway_itself_uses_persona_ports(lab):
