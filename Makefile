@@ -160,7 +160,7 @@ demo: deps ## the main job on this machine, in network namespaces (root). ARGS=-
 	@$(MAKE) --no-print-directory all
 	@scripts/demo $(ARGS)
 
-lint: ## clang-tidy-free checks: layers, shell, man pages, format
+lint: ## layers, man pages, shell scripts, format
 	@scripts/check-layers
 	@scripts/check-docs
 	@shellcheck $(shell grep -lE '^\#!.*(sh|bash)$$' scripts/* .ci/run 2>/dev/null)

@@ -20,7 +20,7 @@ static const char help[] =
 	"      --check            check the configuration and exit\n"
 	"      --datapath MODE    auto, xdp, tc or none, instead of the configuration's\n"
 	"      --no-proxy         do not start megalith-proxy\n"
-	"      --detach-on-exit   take the datapath off at the end; without it goes on serving\n"
+	"      --detach-on-exit   take the datapath and the proxy off at the end; else both go on serving\n"
 	"      --run-dir DIR      lock and control socket (/run/megalith)\n"
 	"      --state-dir DIR    the operator's weights and drains (/var/lib/megalith)\n"
 	"      --bpf-dir DIR      pinned maps and programs (/sys/fs/bpf/megalith)\n"
