@@ -195,6 +195,18 @@ static __always_inline enum act embryo_from_client(struct pkt *pkt, struct mg_em
 	return pkt_send(pkt, &s->owner.flow, &node->hop, reason);
 }
 
+/* The half under `node_key` is still the other half of `owner`: it was not given to another node
+ * meanwhile. */
+static __always_inline int embryo_pair(const struct mg_embryo *owner,
+				       const struct mg_tuple *node_key)
+{
+	const __u32 *there = (const __u32 *)owner->flow.out.daddr,
+		    *here = (const __u32 *)node_key->saddr;
+
+	return owner->flow.out.sport_be == node_key->dport_be && there[0] == here[0] &&
+	       there[1] == here[1] && there[2] == here[2] && there[3] == here[3];
+}
+
 static __always_inline enum act embryo_from_node(struct pkt *pkt, struct mg_embryo *embryo)
 {
 	struct mg_scratch *s = scratch();
@@ -207,10 +219,10 @@ static __always_inline enum act embryo_from_node(struct pkt *pkt, struct mg_embr
 	if ((pkt->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		flow_peer_key(&s->peer.flow, &s->peer_key);
 		owner = bpf_map_lookup_elem(&mg_embryos, &s->peer_key);
-		if (owner) {
-			owner->node_isn = pkt->seq;
-			owner->answered = 1;
-		}
+		if (!owner || !embryo_pair(owner, pkt->key)) /* by now another node's */
+			return pkt_leave(pkt, MG_R_UNKNOWN);
+		owner->node_isn = pkt->seq;
+		owner->answered = 1;
 		reason = MG_R_SYN_ANSWERED;
 	} else if (pkt->flags & TCP_RST) {
 		embryo_delete(pkt->key, embryo);

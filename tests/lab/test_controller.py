@@ -161,8 +161,15 @@ def test_controller__detach_without_a_controller(stopping):
     assert proxies(lab) == [] and not list(lab.run_dir.glob("megalith-proxy*"))
 
 
+def program(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:  # it has just ended
+        return ""
+
+
 def proxies(lab):
-    return [p for p in lab.gw.namespace.pids() if "megalith-proxy" in os.readlink(f"/proc/{p}/exe")]
+    return [p for p in lab.gw.namespace.pids() if "megalith-proxy" in program(p)]
 
 
 def test_controller__detach_ends_an_adopted_proxy_with_the_controller(stopping):

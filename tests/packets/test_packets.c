@@ -361,6 +361,25 @@ static void syn_long_ago(struct scene *s)
 	embryo.born -= RIG_PATIENCE + 1;
 	rig_put_embryo(s->rig, &key, &embryo);
 }
+static void owner_at_another_node(struct scene *s) /* as between the two writes of a new choice */
+{
+	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct endpoint other = rig_node_end(s->v6, 2);
+	struct mg_embryo embryo;
+
+	assert_true(rig_embryo(s->rig, &key, &embryo));
+	memcpy(embryo.flow.out.daddr, other.addr, 16);
+	embryo.flow.slot = 2;
+	rig_put_embryo(s->rig, &key, &embryo);
+}
+static void not_answered(struct scene *s)
+{
+	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_embryo embryo;
+
+	assert_true(rig_embryo(s->rig, &key, &embryo));
+	assert_int_equal(embryo.answered, 0);
+}
 static void syn_long_ago_and_alone(struct scene *s)
 {
 	rig_node(s->rig, 2)->state = MG_NODE_DOWN;
@@ -701,6 +720,7 @@ static const struct row rows[] = {
 	{"a SYN with another sequence number begins anew", SENT, .flags = SYN, STEERED, .prepare = other_isn},
 	{"the node's SYN-ACK goes back to the client", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}},
 	{"its options pass unchanged", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}, .prepare = syn_options},
+	{"a SYN-ACK of a node that is no longer the chosen one is the kernel's", SENT, true, SYN | ACK, LEFT(UNKNOWN), .prepare = owner_at_another_node, .afterwards = not_answered},
 	{"a SYN-ACK sent again goes back again", ANSWERED, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}},
 	{"the node's refusal reaches the client", SENT, true, RST | ACK, .act = RIG_SEND, .counters = {COUNT(REFUSED_BY_NODE)}, .afterwards = no_entries},
 	{"the client gives up", ANSWERED, .flags = RST, .act = RIG_SEND, .counters = {COUNT(HANDSHAKE)}, .afterwards = no_entries},
