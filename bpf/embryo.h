@@ -117,7 +117,18 @@ static __always_inline int embryo_fill(struct pkt *pkt, struct mg_scratch *s,
  * noticed yet. */
 static __always_inline int embryo_overdue(const struct mg_embryo *embryo)
 {
-	return !embryo->answered && (__u32)bpf_jiffies64() - embryo->born >= syn_patience;
+	return embryo->answer == MG_AWAITED &&
+	       (__u32)bpf_jiffies64() - embryo->born >= syn_patience;
+}
+
+/* The SYN once more, to the same node. */
+static __always_inline enum act embryo_again(struct pkt *pkt, struct mg_embryo *embryo)
+{
+	struct mg_node *node = flow_node(embryo->flow.slot);
+
+	if (!node)
+		return pkt_leave(pkt, MG_R_STALE_NODE);
+	return pkt_send(pkt, &embryo->flow, &node->hop, MG_R_SYN_AGAIN);
 }
 
 /*
@@ -130,14 +141,16 @@ static __always_inline enum act embryo_new(struct pkt *pkt, const struct mg_row 
 	__u32 avoid = old ? old->flow.slot : 0;
 	__u32 picked = embryo_pick(row, pick_hash(pkt->key, hash_key), avoid),
 	      slot = picked & 0xffff;
-	struct mg_node *node = flow_node(slot ? slot : avoid);
+	struct mg_node *node = flow_node(slot);
 	struct mg_scratch *s = scratch();
 	int refused;
 
-	if (!node || !s || (!slot && !old))
+	if (old && slot && __sync_val_compare_and_swap(&old->answer, MG_AWAITED, MG_GIVEN_AWAY))
+		slot = 0; /* answered at this very moment */
+	if (old && !slot)
+		return embryo_again(pkt, old);
+	if (!slot || !node || !s)
 		return pkt_leave(pkt, MG_R_NO_ROOM);
-	if (!slot)
-		return pkt_send(pkt, &old->flow, &node->hop, MG_R_SYN_AGAIN);
 	if (pkt->v6 ==
 	    addr_is_v4(node->addr)) /* rows hold one family; a slot may have a new owner */
 		return pkt_leave(pkt, MG_R_STALE_NODE);
@@ -190,7 +203,8 @@ static __always_inline enum act embryo_from_client(struct pkt *pkt, struct mg_em
 		reason = MG_R_SYN_AGAIN;
 	else if (pkt->flags & TCP_RST)
 		embryo_delete(pkt->key, embryo);
-	else if ((pkt->flags & TCP_ACK) && embryo->answered && pkt->ack == embryo->node_isn + 1)
+	else if ((pkt->flags & TCP_ACK) && embryo->answer == MG_ANSWERED &&
+		 pkt->ack == embryo->node_isn + 1)
 		return embryo_promote(pkt, embryo, s, node);
 	return pkt_send(pkt, &s->owner.flow, &node->hop, reason);
 }
@@ -200,11 +214,30 @@ static __always_inline enum act embryo_from_client(struct pkt *pkt, struct mg_em
 static __always_inline int embryo_pair(const struct mg_embryo *owner,
 				       const struct mg_tuple *node_key)
 {
-	const __u32 *there = (const __u32 *)owner->flow.out.daddr,
-		    *here = (const __u32 *)node_key->saddr;
+	const __u32 *there = (const __u32 *)owner->flow.out.daddr;
+	const __u32 *here = (const __u32 *)node_key->saddr;
 
 	return owner->flow.out.sport_be == node_key->dport_be && there[0] == here[0] &&
 	       there[1] == here[1] && there[2] == here[2] && there[3] == here[3];
+}
+
+/*
+ * The node's SYN-ACK. When the first one was lost, the client and the node both send again after a
+ * second, in the same tick, on two CPUs: either the SYN-ACK passes and the choice stands, or the
+ * SYN goes to another node and the SYN-ACK does not pass. Looked at again afterwards: the entry may
+ * have been given to another in between.
+ */
+static __always_inline int embryo_answered(struct pkt *pkt, struct mg_embryo *owner)
+{
+	if (!embryo_pair(owner, pkt->key) ||
+	    __sync_val_compare_and_swap(&owner->answer, MG_AWAITED, MG_ANSWERED) == MG_GIVEN_AWAY)
+		return 0;
+	if (!embryo_pair(owner, pkt->key)) {
+		owner->answer = MG_AWAITED;
+		return 0;
+	}
+	owner->node_isn = pkt->seq;
+	return 1;
 }
 
 static __always_inline enum act embryo_from_node(struct pkt *pkt, struct mg_embryo *embryo)
@@ -219,10 +252,8 @@ static __always_inline enum act embryo_from_node(struct pkt *pkt, struct mg_embr
 	if ((pkt->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		flow_peer_key(&s->peer.flow, &s->peer_key);
 		owner = bpf_map_lookup_elem(&mg_embryos, &s->peer_key);
-		if (!owner || !embryo_pair(owner, pkt->key)) /* by now another node's */
+		if (!owner || !embryo_answered(pkt, owner))
 			return pkt_leave(pkt, MG_R_UNKNOWN);
-		owner->node_isn = pkt->seq;
-		owner->answered = 1;
 		reason = MG_R_SYN_ANSWERED;
 	} else if (pkt->flags & TCP_RST) {
 		embryo_delete(pkt->key, embryo);

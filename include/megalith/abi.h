@@ -147,11 +147,17 @@ struct mg_flow {
 };
 _Static_assert(sizeof(struct mg_flow) == 88, "no holes");
 
+enum mg_answer { /* of the node to the SYN; leaves MG_AWAITED once, by one atomic exchange */
+		 MG_AWAITED = 0,
+		 MG_ANSWERED,	/* the SYN-ACK has passed: the choice stands */
+		 MG_GIVEN_AWAY, /* another node was chosen: a SYN-ACK comes too late */
+};
+
 struct mg_embryo { /* a handshake in progress; LRU */
 	struct mg_flow flow;
 	__u32 client_isn; /* sequence number of the SYN */
 	__u32 node_isn;	  /* of the SYN-ACK (MG_TO_NODE half) */
-	__u32 answered;	  /* 1 once node_isn is known */
+	__u32 answer;	  /* enum mg_answer (MG_TO_NODE half) */
 	__u32 born;	  /* jiffies */
 };
 _Static_assert(sizeof(struct mg_embryo) == 104, "no holes");

@@ -372,13 +372,22 @@ static void owner_at_another_node(struct scene *s) /* as between the two writes 
 	embryo.flow.slot = 2;
 	rig_put_embryo(s->rig, &key, &embryo);
 }
+static void given_away(struct scene *s)
+{
+	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_embryo embryo;
+
+	assert_true(rig_embryo(s->rig, &key, &embryo));
+	embryo.answer = MG_GIVEN_AWAY;
+	rig_put_embryo(s->rig, &key, &embryo);
+}
 static void not_answered(struct scene *s)
 {
 	struct mg_tuple key = tuple(&s->client, &s->gateway);
 	struct mg_embryo embryo;
 
 	assert_true(rig_embryo(s->rig, &key, &embryo));
-	assert_int_equal(embryo.answered, 0);
+	assert_int_equal(embryo.answer, MG_AWAITED);
 }
 static void syn_long_ago_and_alone(struct scene *s)
 {
@@ -721,6 +730,7 @@ static const struct row rows[] = {
 	{"the node's SYN-ACK goes back to the client", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}},
 	{"its options pass unchanged", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}, .prepare = syn_options},
 	{"a SYN-ACK of a node that is no longer the chosen one is the kernel's", SENT, true, SYN | ACK, LEFT(UNKNOWN), .prepare = owner_at_another_node, .afterwards = not_answered},
+	{"nor does one pass while another is being chosen", SENT, true, SYN | ACK, LEFT(UNKNOWN), .prepare = given_away},
 	{"a SYN-ACK sent again goes back again", ANSWERED, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}},
 	{"the node's refusal reaches the client", SENT, true, RST | ACK, .act = RIG_SEND, .counters = {COUNT(REFUSED_BY_NODE)}, .afterwards = no_entries},
 	{"the client gives up", ANSWERED, .flags = RST, .act = RIG_SEND, .counters = {COUNT(HANDSHAKE)}, .afterwards = no_entries},
