@@ -140,7 +140,7 @@ static void datapath_counters(const struct state *state, struct buf *out)
 			buf_printf(out, "megalith_drops_total{reason=\"%s\"} %" PRIu64 "\n",
 				   counters[i], counter_of(state, (enum mg_reason)i));
 	family(out, "megalith_datapath_total", "counter",
-	       "Every decision of the datapath, by reason (megalith(8) explains them).");
+	       "Every decision of the datapath, by reason (megalithd(8) explains them).");
 	for (size_t i = 0; i < MG_R_COUNT; i++)
 		buf_printf(out, "megalith_datapath_total{reason=\"%s\"} %" PRIu64 "\n", counters[i],
 			   counter_of(state, (enum mg_reason)i));
