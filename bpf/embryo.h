@@ -126,7 +126,7 @@ static __always_inline enum act embryo_again(struct pkt *pkt, struct mg_embryo *
 {
 	struct mg_node *node = flow_node(embryo->flow.slot);
 
-	if (!node)
+	if (!node || node->generation != embryo->flow.generation)
 		return pkt_leave(pkt, MG_R_STALE_NODE);
 	return pkt_send(pkt, &embryo->flow, &node->hop, MG_R_SYN_AGAIN);
 }

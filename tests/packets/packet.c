@@ -59,12 +59,11 @@ static uint32_t tcp_sum(const uint8_t *frame, size_t *l4, size_t *end)
 	return sum_bytes(sum, frame + *l4, *end - *l4);
 }
 
-void packet_mend_sums(uint8_t *frame, size_t len)
+void packet_mend_sums(uint8_t *frame)
 {
 	uint8_t *ip = frame + ETH;
 	size_t l4, end;
 
-	(void)len;
 	if (!frame_is_v6(frame)) {
 		put16(ip + 10, 0);
 		put16(ip + 10, ~fold(sum_bytes(0, ip, (size_t)(ip[0] & 15) * 4)) & 0xffff);
@@ -128,7 +127,7 @@ size_t packet_build(const struct packet *packet, uint8_t frame[FRAME_MAX])
 	memcpy(tcp + 20, packet->options, packet->n_options);
 	memcpy(tcp + 20 + packet->n_options, packet->payload, packet->n_payload);
 	len = (size_t)(tcp - frame) + l4_len;
-	packet_mend_sums(frame, len);
+	packet_mend_sums(frame);
 	return len;
 }
 

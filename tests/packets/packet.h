@@ -48,7 +48,7 @@ size_t packet_build(const struct packet *packet, uint8_t frame[FRAME_MAX]);
 bool packet_sums_right(const uint8_t *frame, size_t len);
 
 /* Sets the checksums right after a test has changed bytes. */
-void packet_mend_sums(uint8_t *frame, size_t len);
+void packet_mend_sums(uint8_t *frame);
 
 /* Source port of the TCP header, host order. */
 uint16_t packet_sport(const uint8_t *frame);

@@ -266,6 +266,11 @@ static enum rig_act act_of(enum rig_hook hook, int verdict)
 			      : RIG_ODD;
 }
 
+static int rig_program(const struct rig *rig, enum rig_hook hook)
+{
+	return bpf_program__fd(hook == RIG_XDP ? rig->bpf->progs.mg_xdp : rig->bpf->progs.mg_tc);
+}
+
 void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_t *frame,
 	     size_t len, struct rig_result *result)
 {
@@ -292,6 +297,15 @@ void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_
 	result->same_interface = hook == RIG_XDP && result->verdict == XDP_TX;
 	result->len = opts.data_size_out;
 	result->ns = opts.duration;
+}
+
+struct mg_tuple rig_tuple(const struct endpoint *from, const struct endpoint *to)
+{
+	struct mg_tuple key = {.sport_be = htons(from->port), .dport_be = htons(to->port)};
+
+	memcpy(key.saddr, from->addr, 16);
+	memcpy(key.daddr, to->addr, 16);
+	return key;
 }
 
 bool rig_flow(struct rig *rig, const struct mg_tuple *key, struct mg_flow *flow)
@@ -353,24 +367,4 @@ void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t 
 	if (bpf_prog_test_run_opts(bpf_program__fd(rig->bpf->progs.mg_sweep), &opts) || opts.retval)
 		abort();
 	*out = args; /* a syscall program writes its context in place */
-}
-
-int rig_program(const struct rig *rig, enum rig_hook hook)
-{
-	return bpf_program__fd(hook == RIG_XDP ? rig->bpf->progs.mg_xdp : rig->bpf->progs.mg_tc);
-}
-
-uint32_t rig_verified(const struct rig *rig, enum rig_hook hook)
-{
-	struct bpf_prog_info info = {0};
-	uint32_t size = sizeof(info);
-
-	if (bpf_obj_get_info_by_fd(rig_program(rig, hook), &info, &size))
-		return 0;
-	return info.verified_insns;
-}
-
-int rig_flows_fd(const struct rig *rig)
-{
-	return bpf_map__fd(rig->bpf->maps.mg_flows);
 }

@@ -64,6 +64,8 @@ void rig_run(struct rig *rig, enum rig_hook hook, bool from_client, const uint8_
 uint64_t rig_count(struct rig *rig, enum mg_reason reason);
 const char *rig_reason_name(enum mg_reason reason);
 
+/* The tuple of a segment from one to the other: a key of the flow table. */
+struct mg_tuple rig_tuple(const struct endpoint *from, const struct endpoint *to);
 bool rig_flow(struct rig *rig, const struct mg_tuple *key, struct mg_flow *flow);
 void rig_put_flow(struct rig *rig, const struct mg_tuple *key, const struct mg_flow *flow);
 void rig_delete_flow(struct rig *rig, const struct mg_tuple *key);
@@ -71,15 +73,9 @@ bool rig_embryo(struct rig *rig, const struct mg_tuple *key, struct mg_embryo *e
 void rig_put_embryo(struct rig *rig, const struct mg_tuple *key, const struct mg_embryo *embryo);
 unsigned rig_flows(struct rig *rig);
 unsigned rig_embryos(struct rig *rig);
-/* Runs the sweep, `idle` jiffies being the limit everywhere. */
+/* Runs the sweep, with these limits in jiffies. */
 void rig_sweep(struct rig *rig, uint32_t established, uint32_t closed, uint32_t embryo,
 	       struct mg_sweep *out);
 uint32_t rig_hz(void);
-
-/* For the bench. */
-int rig_program(const struct rig *rig, enum rig_hook hook);
-uint32_t rig_verified(const struct rig *rig,
-		      enum rig_hook hook); /* instructions the verifier processed */
-int rig_flows_fd(const struct rig *rig);
 
 #endif

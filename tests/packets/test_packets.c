@@ -39,7 +39,6 @@ struct scene { /* one run of one row */
 	struct rig_result result;
 };
 
-#define NO_COUNTER  0
 #define COUNT(name) (MG_R_##name + 1)
 
 struct row {
@@ -60,15 +59,6 @@ struct row {
 };
 
 static struct rig *the_rig;
-
-static struct mg_tuple tuple(const struct endpoint *from, const struct endpoint *to)
-{
-	struct mg_tuple key = {.sport_be = htons(from->port), .dport_be = htons(to->port)};
-
-	memcpy(key.saddr, from->addr, 16);
-	memcpy(key.daddr, to->addr, 16);
-	return key;
-}
 
 static void base_packet(struct scene *s, bool from_node, uint8_t flags)
 {
@@ -354,7 +344,7 @@ static void busy_before(struct scene *s)
 }
 static void syn_long_ago(struct scene *s)
 {
-	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_tuple key = rig_tuple(&s->client, &s->gateway);
 	struct mg_embryo embryo;
 
 	assert_true(rig_embryo(s->rig, &key, &embryo));
@@ -363,7 +353,7 @@ static void syn_long_ago(struct scene *s)
 }
 static void owner_at_another_node(struct scene *s) /* as between the two writes of a new choice */
 {
-	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_tuple key = rig_tuple(&s->client, &s->gateway);
 	struct endpoint other = rig_node_end(s->v6, 2);
 	struct mg_embryo embryo;
 
@@ -374,7 +364,7 @@ static void owner_at_another_node(struct scene *s) /* as between the two writes 
 }
 static void given_away(struct scene *s)
 {
-	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_tuple key = rig_tuple(&s->client, &s->gateway);
 	struct mg_embryo embryo;
 
 	assert_true(rig_embryo(s->rig, &key, &embryo));
@@ -383,7 +373,7 @@ static void given_away(struct scene *s)
 }
 static void not_answered(struct scene *s)
 {
-	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_tuple key = rig_tuple(&s->client, &s->gateway);
 	struct mg_embryo embryo;
 
 	assert_true(rig_embryo(s->rig, &key, &embryo));
@@ -401,9 +391,14 @@ static void on_2_alone(struct scene *s)
 	assert_int_equal(rig_node(s->rig, 2)->embryos, 1);
 	assert_int_equal(rig_embryos(s->rig), 2);
 }
+static void syn_long_ago_and_slot_reused(struct scene *s)
+{
+	syn_long_ago_and_alone(s);
+	slot_reused(s);
+}
 static void idle_before(struct scene *s)
 {
-	struct mg_tuple key = tuple(&s->client, &s->gateway);
+	struct mg_tuple key = rig_tuple(&s->client, &s->gateway);
 	struct mg_flow flow;
 
 	assert_true(rig_flow(s->rig, &key, &flow));
@@ -477,14 +472,14 @@ static void ports_all_taken(struct scene *s)
 	for (uint16_t i = 0; i < RIG_SNAT_COUNT; i++) {
 		struct endpoint node = rig_node_end(s->v6, 1),
 				snat = rig_snat_end(s->v6, (uint16_t)(RIG_SNAT_FIRST + i));
-		struct mg_tuple key = tuple(&node, &snat);
+		struct mg_tuple key = rig_tuple(&node, &snat);
 
 		rig_put_flow(s->rig, &key, &flow);
 	}
 }
 static void lose_half(struct scene *s)
 {
-	struct mg_tuple key = tuple(&s->node, &s->snat);
+	struct mg_tuple key = rig_tuple(&s->node, &s->snat);
 
 	rig_delete_flow(s->rig, &key);
 }
@@ -725,6 +720,7 @@ static const struct row rows[] = {
 	{"a SYN sent again goes to the same node and port", SENT, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_AGAIN)}, .afterwards = one_pair},
 	{"a SYN that its node has not answered for long goes to another", SENT, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_RESTEERED)}, .prepare = syn_long_ago, .afterwards = on_2_alone},
 	{"or to the same, when there is no other", SENT, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_AGAIN)}, .prepare = syn_long_ago_and_alone, .afterwards = one_pair},
+	{"but not to a slot that has a new owner", SENT, .flags = SYN, LEFT(STALE_NODE), .prepare = syn_long_ago_and_slot_reused},
 	{"one that it has answered stays", ANSWERED, .flags = SYN, .act = RIG_SEND, .counters = {COUNT(SYN_AGAIN)}, .prepare = syn_long_ago, .afterwards = one_pair},
 	{"a SYN with another sequence number begins anew", SENT, .flags = SYN, STEERED, .prepare = other_isn},
 	{"the node's SYN-ACK goes back to the client", SENT, true, SYN | ACK, .act = RIG_SEND, .counters = {COUNT(SYN_ANSWERED)}},

@@ -22,15 +22,6 @@ struct line { /* one connection of the tests */
 	unsigned slot;
 };
 
-static struct mg_tuple tuple(const struct endpoint *from, const struct endpoint *to)
-{
-	struct mg_tuple key = {.sport_be = htons(from->port), .dport_be = htons(to->port)};
-
-	memcpy(key.saddr, from->addr, 16);
-	memcpy(key.daddr, to->addr, 16);
-	return key;
-}
-
 static void say(struct line *line, bool from_node, uint8_t flags, size_t payload)
 {
 	struct packet packet = {.from = from_node ? line->node : line->client,
@@ -52,8 +43,8 @@ static void say(struct line *line, bool from_node, uint8_t flags, size_t payload
 	line->slot = packet_daddr(result.frame, daddr)[15] - 10u;
 	line->node = rig_node_end(false, line->slot);
 	line->snat = rig_snat_end(false, packet_sport(result.frame));
-	line->client_key = tuple(&line->client, &line->gateway);
-	line->node_key = tuple(&line->node, &line->snat);
+	line->client_key = rig_tuple(&line->client, &line->gateway);
+	line->node_key = rig_tuple(&line->node, &line->snat);
 }
 
 static struct line line_new(uint16_t port)
