@@ -388,6 +388,96 @@ static void test_http1__limits_of_a_head(void **state)
 	assert_int_equal(status, 414);
 }
 
+/* What http1_feed() says of a head under these limits. */
+static int feed_limited(size_t head_max, size_t fields_max, const char *text, int *status)
+{
+	struct witness witness = {0};
+	struct http1 *parser = http1_new(false, &events, &witness);
+	int error;
+
+	http1_limit(parser, head_max, fields_max);
+	error = feed_all(parser, text);
+	*status = http1_error_status(parser);
+	http1_free(parser);
+	buf_fini(&witness.seen);
+	return error;
+}
+
+static void test_http1__limits_are_configurable(void **state)
+{
+	static const char text[] = GET "A: b\r\n\r\n";
+	size_t len = sizeof(text) - 1;
+	int status;
+
+	(void)state;
+	assert_int_equal(feed_limited(len, 2, text, &status), 0);
+	assert_int_equal(feed_limited(len - 1, 2, text, &status), -E2BIG);
+	assert_int_equal(status, 431);
+	assert_int_equal(feed_limited(len, 1, text, &status), -E2BIG);
+	assert_int_equal(status, 431);
+	assert_int_equal(feed_limited(strlen("GET / HTTP/1.1\r"), 2, text, &status), -E2BIG);
+	assert_int_equal(status, 414);
+}
+
+/* Lets the memory of the head go with each piece of a body, and once a message is complete. */
+struct trimmer {
+	struct witness witness;
+	struct http1 *parser;
+};
+
+static int trim_head(void *arg, const struct http1_head *head)
+{
+	return on_head(&((struct trimmer *)arg)->witness, head);
+}
+
+static int trim_body(void *arg, const char *data, size_t len)
+{
+	struct trimmer *trimmer = arg;
+
+	http1_trim(trimmer->parser);
+	assert_null(trimmer->parser->text);
+	assert_null(trimmer->parser->fields);
+	return on_body(&trimmer->witness, data, len);
+}
+
+static int trim_complete(void *arg)
+{
+	struct trimmer *trimmer = arg;
+
+	http1_trim(trimmer->parser);
+	assert_null(trimmer->parser->text);
+	return on_complete(&trimmer->witness);
+}
+
+/* Trims everywhere, byte by byte: within a head nothing may be lost. */
+static void try_trimmed(const char *text, bool is_response, const char *seen)
+{
+	static const struct http1_events trims = {
+		.on_head = trim_head, .on_body = trim_body, .on_complete = trim_complete};
+	struct trimmer trimmer = {0};
+
+	trimmer.parser = http1_new(is_response, &trims, &trimmer);
+	for (size_t i = 0; text[i]; i++) {
+		assert_int_equal(http1_feed(trimmer.parser, text + i, 1), 0);
+		http1_trim(trimmer.parser);
+	}
+	assert_int_equal(http1_eof(trimmer.parser), 0);
+	assert_string_equal(trimmer.witness.seen.data, seen);
+	http1_free(trimmer.parser);
+	buf_fini(&trimmer.witness.seen);
+}
+
+static void test_http1__heads_may_be_let_go(void **state)
+{
+	(void)state;
+	try_trimmed(GET "\r\n" POST "Content-Length: 2\r\n\r\nab" CHUNKED
+			"1\r\nx\r\n1;e\r\ny\r\n0\r\nA: b\r\n\r\n" GET "Connection: close\r\n\r\n",
+		    false, "GET / [].POST /x [ab].POST /x [xy].GET / [].");
+	try_trimmed("HTTP/1.1 100 \r\n\r\n" OK200 "Content-Length: 1\r\n\r\na" OK200 "\r\nhi", true,
+		    "100 [].200 [a].200 [hi].");
+	try_trimmed("HTTP/1.1 101 \r\n\r\nraw", true, "101 [raw].");
+}
+
 static int feed_chunked(const char *before, size_t n, char c, const char *after)
 {
 	struct witness witness = {0};
@@ -486,6 +576,8 @@ int main(void)
 		cmocka_unit_test(test_http1__head_is_taken_apart),
 		cmocka_unit_test(test_http1__keep_alive),
 		cmocka_unit_test(test_http1__limits_of_a_head),
+		cmocka_unit_test(test_http1__limits_are_configurable),
+		cmocka_unit_test(test_http1__heads_may_be_let_go),
 		cmocka_unit_test(test_http1__extensions_and_trailers_are_bounded),
 		cmocka_unit_test(test_http1__callbacks_may_stop_and_free),
 		cmocka_unit_test(test_http1__reasons),

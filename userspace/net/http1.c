@@ -60,7 +60,14 @@ struct http1 *http1_new(bool responses, const struct http1_events *events, void 
 	parser->arg = arg;
 	parser->responses = responses;
 	parser->error_status = 400;
+	http1_limit(parser, HTTP1_HEAD_MAX, HTTP1_FIELDS_MAX);
 	return parser;
+}
+
+void http1_limit(struct http1 *parser, size_t head_max, size_t fields_max)
+{
+	parser->head_max = head_max;
+	parser->fields_max = fields_max;
 }
 
 static void destroy(struct http1 *parser)
@@ -123,13 +130,31 @@ static int end_message(struct http1 *parser)
 	return call_back(parser, result);
 }
 
+static void free_text(struct http1 *parser)
+{
+	free(parser->text);
+	parser->text = NULL;
+	parser->text_cap = 0;
+	parser->text_len = 0;
+}
+
+void http1_trim(struct http1 *parser)
+{
+	if (parser->state == HTTP1_HEAD && parser->begun)
+		return;
+	free_text(parser);
+	free(parser->fields);
+	parser->fields = NULL;
+	parser->fields_cap = 0;
+	parser->head.fields = NULL;
+	parser->head.n_fields = 0;
+	parser->head.method = parser->head.target = NULL;
+}
+
 static void begin_message(struct http1 *parser)
 {
-	if (parser->text_cap > TEXT_KEPT) {
-		free(parser->text);
-		parser->text = NULL;
-		parser->text_cap = 0;
-	}
+	if (parser->text_cap > TEXT_KEPT)
+		free_text(parser);
 	parser->text_len = 0;
 	parser->line_at = 0;
 	parser->blank_lines = 0;
@@ -237,6 +262,7 @@ static int take_line(struct http1 *parser)
 static int feed_head(struct http1 *parser, const char *data, size_t len, size_t *taken)
 {
 	const char *end;
+	size_t room;
 	bool cut;
 	int error;
 
@@ -244,9 +270,10 @@ static int feed_head(struct http1 *parser, const char *data, size_t len, size_t 
 		begin_message(parser);
 	end = memchr(data, '\n', len);
 	*taken = end ? (size_t)(end - data) + 1 : len;
-	cut = *taken > HTTP1_HEAD_MAX - parser->text_len;
+	room = parser->head_max > parser->text_len ? parser->head_max - parser->text_len : 0;
+	cut = *taken > room;
 	if (cut)
-		*taken = HTTP1_HEAD_MAX - parser->text_len;
+		*taken = room;
 	error = append(parser, data, *taken);
 	if (error)
 		return error;

@@ -167,7 +167,7 @@ static int add_field(struct http1 *parser, const char *name, const char *value)
 {
 	size_t n = parser->head.n_fields;
 
-	if (n == HTTP1_FIELDS_MAX)
+	if (n >= parser->fields_max)
 		return http1_fail(parser, -E2BIG, 431, "too many fields");
 	if (n == parser->fields_cap) {
 		size_t cap = n ? 2 * n : 12;

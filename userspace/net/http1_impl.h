@@ -54,6 +54,7 @@ struct http1 {
 	const char *error;
 	int error_status;
 	size_t consumed;
+	size_t head_max, fields_max;
 
 	/* The head as received; names and values are cut out of it in place, once llhttp has seen
 	 * the line. */
