@@ -8,6 +8,7 @@
 #include "control/control.h"
 #include "control/files.h"
 #include "control/follow.h"
+#include "control/keyfile.h"
 #include "control/store.h"
 
 #define CONFIG_MAX ((size_t)16 << 20) /* 1,024 nodes with all their services are below 2 MiB */
@@ -37,6 +38,44 @@ struct model *control_config_load(const char *path, struct buf *errors)
 		model = model_load(path, text.data ? text.data : "", text.len, environment, errors);
 	buf_fini(&text);
 	return model;
+}
+
+/* --- keys --- */
+
+/* *keys NULL without an error: none are configured. */
+static int keys_read_for(const struct model *model, const uint8_t salt[16], struct keys **keys,
+			 struct buf *errors)
+{
+	*keys = NULL;
+	if (!model->router.keys_file)
+		return 0;
+	return keyfile_load(model->router.keys_file, salt, keys, errors);
+}
+
+static void keys_set(struct control *control, struct keys *keys)
+{
+	keys_free(control->keys);
+	control->keys = keys;
+}
+
+int control_keys_load(struct control *control, struct buf *errors)
+{
+	struct keys *keys;
+	int err = keys_read_for(control->state.model, control->salt, &keys, errors);
+
+	if (!err)
+		keys_set(control, keys);
+	return err;
+}
+
+int control_keys_check(const struct model *model, struct buf *errors)
+{
+	const uint8_t salt[16] = {0};
+	struct keys *keys;
+	int err = keys_read_for(model, salt, &keys, errors);
+
+	keys_free(keys);
+	return err;
 }
 
 /* --- publishing --- */
@@ -240,6 +279,24 @@ static void note_write(const struct model *old, const struct model *new, struct 
 				   parts[i].key);
 }
 
+/* All or nothing. */
+static int reload_take(struct control *control, struct model *model, struct buf *errors,
+		       struct buf *note)
+{
+	struct keys *keys;
+	int err = keys_read_for(model, control->salt, &keys, errors);
+
+	if (err)
+		return err;
+	note_write(control->state.model, model, note);
+	err = state_model_set(&control->state, model);
+	if (err)
+		keys_free(keys);
+	else
+		keys_set(control, keys);
+	return err;
+}
+
 int control_reload(struct control *control, struct buf *errors, struct buf *note)
 {
 	struct model *model = control_config_load(control->options.config, errors);
@@ -247,8 +304,7 @@ int control_reload(struct control *control, struct buf *errors, struct buf *note
 
 	if (!model)
 		return -EINVAL;
-	note_write(control->state.model, model, note);
-	err = state_model_set(&control->state, model);
+	err = reload_take(control, model, errors, note);
 	if (err) {
 		model_free(model);
 		return err;
@@ -286,6 +342,7 @@ struct control *control_new(uv_loop_t *loop, const struct control_options *optio
 			    struct model *model)
 {
 	struct control *control = calloc(1, sizeof(*control));
+	int err;
 
 	if (!control) {
 		model_free(model);
@@ -297,11 +354,14 @@ struct control *control_new(uv_loop_t *loop, const struct control_options *optio
 	control->started_ms = uv_now(loop);
 	state_init(&control->state);
 	state_read(control);
-	if (state_model_set(&control->state, model)) {
+	err = uv_random(NULL, NULL, control->salt, sizeof(control->salt), 0, NULL);
+	if (!err)
+		err = state_model_set(&control->state, model);
+	if (err) {
 		model_free(model);
 		state_fini(&control->state);
 		free(control);
-		errno = ENOMEM;
+		errno = -err;
 		return NULL;
 	}
 	uv_timer_init(loop, &control->publish_timer);
@@ -394,6 +454,7 @@ void control_free(struct control *control)
 		server_free(control->server);
 	control->server = NULL;
 	datapath_let_go(control);
+	keys_set(control, NULL);
 	state_fini(&control->state);
 	uv_close((uv_handle_t *)&control->publish_timer, on_closed);
 	uv_close((uv_handle_t *)&control->second_timer, on_closed);

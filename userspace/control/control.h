@@ -16,6 +16,7 @@
 
 struct control;
 struct follower;
+struct keys;
 struct server;
 
 struct control_access {	 /* who may change something; root and our own user always may */
@@ -39,6 +40,8 @@ struct control {
 	uv_loop_t *loop;
 	struct control_options options;
 	struct state state;
+	uint8_t salt[16];      /* of the keys' digests, as long as we live */
+	struct keys *keys;     /* NULL: none are configured, or read yet */
 	struct server *server; /* NULL: does not listen */
 	struct follower *followers;
 	size_t n_followers;
@@ -62,6 +65,14 @@ struct model *control_config_load(const char *path, struct buf *errors);
  */
 struct control *control_new(uv_loop_t *loop, const struct control_options *options,
 			    struct model *model);
+
+/*
+ * Reads the keys that clients may use, when the configuration has a file of them; before
+ * control_start(). 0, or -EINVAL or -ENOMEM with one line in `errors`.
+ */
+int control_keys_load(struct control *control, struct buf *errors);
+/* Would they be read? For --check. */
+int control_keys_check(const struct model *model, struct buf *errors);
 
 /* The control socket. gid (gid_t)-1: leave the group. 0 or -errno. */
 int control_listen(struct control *control, const char *path, unsigned mode, gid_t gid);
@@ -88,7 +99,8 @@ void control_changed(struct control *control);
 
 /*
  * Reads the configuration again. 0, with what takes effect only at the next start in `note` (may
- * stay empty); or -EINVAL with the lines in `errors`, or -ENOMEM: the old one stays.
+ * stay empty); or -EINVAL with the lines in `errors`, or -ENOMEM: the old one stays, and so do the
+ * keys.
  */
 int control_reload(struct control *control, struct buf *errors, struct buf *note);
 
