@@ -20,9 +20,8 @@ static const char farm[] =
 	"\"personas\": {"
 	"\"p\": {\"nodes\": [\"a\", \"b\"], \"listen\": {\"llm\": 9001}},"
 	"\"q\": {\"nodes\": [\"c\"], \"listen\": {\"llm\": 9002}}},"
-	"\"models\": {\"z\": [{\"persona\": \"q\", \"model\": \"r1:latest\"}, {\"persona\": "
-	"\"p\"}],"
-	"  \"a\": \"z\"}}";
+	"\"models\": {\"z\": {\"targets\": [{\"persona\": \"q\", \"model\": \"r1:latest\"},"
+	"  {\"persona\": \"p\"}], \"affinity\": \"session\"}, \"a\": \"z\"}}";
 
 #define ENDPOINTS 4
 
@@ -89,6 +88,7 @@ static void test_catalog__has_the_aliases_in_their_order(void **state)
 		assert_string_equal(catalog->aliases[i].targets[0].model, "r1:latest");
 		assert_string_equal(catalog->aliases[i].targets[1].persona, "p");
 		assert_null(catalog->aliases[i].targets[1].model);
+		assert_true(catalog->aliases[i].session);
 	}
 	catalog_free(catalog);
 }
