@@ -21,6 +21,9 @@
  */
 #define SPACING_MS 50
 
+/* Nodes load and unload models all day long: of a large farm one of them does at any moment. */
+#define MODELS_SPACING_MS 1000
+
 static const char *environment(const char *name)
 {
 	return getenv(name);
@@ -122,13 +125,20 @@ static void on_publish_timer(uv_timer_t *timer)
 	control_publish(timer->data);
 }
 
-void control_changed(struct control *control)
+/* Once in the next turn of the loop, or when the last plan is so old. */
+static void publish_later(struct control *control, uint64_t spacing_ms)
 {
 	uint64_t since = uv_now(control->loop) - control->published_ms;
+	uint64_t wait = since < spacing_ms ? spacing_ms - since : 0;
+	uv_timer_t *timer = &control->publish_timer;
 
-	if (!uv_is_active((uv_handle_t *)&control->publish_timer))
-		uv_timer_start(&control->publish_timer, on_publish_timer,
-			       since < SPACING_MS ? SPACING_MS - since : 0, 0);
+	if (!uv_is_active((uv_handle_t *)timer) || uv_timer_get_due_in(timer) > wait)
+		uv_timer_start(timer, on_publish_timer, wait, 0);
+}
+
+void control_changed(struct control *control)
+{
+	publish_later(control, SPACING_MS);
 }
 
 static void hold_end(struct control *control)
@@ -151,15 +161,18 @@ static void turn_say(const struct plan_endpoint *of, enum probe_reason reason)
 void control_note(struct control *control, size_t endpoint, const struct observation *seen)
 {
 	struct state *state = &control->state;
-	bool known, turned;
+	unsigned changes;
+	bool known;
 
 	if (endpoint >= state->model->n_endpoints)
 		return;
 	known = state->scores[endpoint].known;
-	turned = state_note(state, endpoint, seen);
-	if (turned)
+	changes = state_note(state, endpoint, seen);
+	if (changes & STATE_TURNED)
 		control_changed(control);
-	if (turned || known != state->scores[endpoint].known)
+	else if (changes)
+		publish_later(control, MODELS_SPACING_MS);
+	if (changes & STATE_TURNED || known != state->scores[endpoint].known)
 		turn_say(&state->plan->endpoints[endpoint], seen->reason);
 	if (control->held_until_ms && state_all_known(state))
 		hold_end(control);

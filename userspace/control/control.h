@@ -92,7 +92,7 @@ void control_note(struct control *control, size_t endpoint, const struct observa
 
 /*
  * Makes a plan and publishes it: now (an operator's order); or once in the next turn of the loop,
- * or 50 ms after the last plan, however often it is called.
+ * or 50 ms after the last plan (1 s, when only models have changed), however often it is called.
  */
 void control_publish(struct control *control);
 void control_changed(struct control *control);

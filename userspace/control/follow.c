@@ -26,8 +26,10 @@ static struct catalog *catalog_make(const struct state *state)
 		known[i] = (struct catalog_known){
 			.said = of->models.list != NULL,
 			.models = of->models.list,
+			.about = of->models.texts,
 			.n_models = of->models.n,
 			.loaded = of->loaded.list,
+			.running = of->loaded.texts,
 			.n_loaded = of->loaded.n,
 		};
 	}
