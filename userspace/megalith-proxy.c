@@ -122,12 +122,15 @@ static void program_on_busy(void *arg)
 		follow_touch(program->follow);
 }
 
-static void program_on_plan(void *arg, struct plan *plan)
+static void program_on_plan(void *arg, struct plan *plan, struct catalog *catalog,
+			    struct keys *keys)
 {
 	struct program *program = arg;
 	int error = fallback_plan(program->fallback, plan);
 	size_t listeners = fallback_counts(program->fallback)->listeners;
 
+	catalog_free(catalog); /* nobody routes yet */
+	keys_free(keys);
 	if (error < 0) {
 		log_error("plan not taken over: %s", strerror(-error));
 		return;
