@@ -56,11 +56,17 @@ static size_t offset(const struct scan *s, const struct piece *p)
 	return s->fed + (size_t)(p->at - p->start);
 }
 
-static int fail(struct scan *s, const struct piece *p, const char *why)
+static int fail_at(struct scan *s, size_t at, const char *why)
 {
 	s->error = why;
-	s->error_at = offset(s, p);
+	s->error_at = at;
 	return -EBADMSG;
+}
+
+/* Inline, as all that takes a piece: it then lives in registers. */
+static inline int fail(struct scan *s, const struct piece *p, const char *why)
+{
+	return fail_at(s, offset(s, p), why);
 }
 
 /* --- the text of a key or a name, kept as it is decoded --- */
@@ -89,7 +95,7 @@ static void keep(struct scan *s, const unsigned char *bytes, size_t n)
 	size_t room, take;
 	char *text;
 
-	if (s->keep == KEEP_NOTHING || s->cut)
+	if (s->keep == KEEP_NOTHING || s->cut || !n)
 		return;
 	text = kept_text(s, &room);
 	take = n < room - s->kept_len ? n : room - s->kept_len;
@@ -106,10 +112,12 @@ static void keep(struct scan *s, const unsigned char *bytes, size_t n)
 
 static void keep_code(struct scan *s, unsigned code)
 {
-	unsigned char utf8[4];
-	size_t n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
 	static const unsigned char first[] = {0, 0, 0xc0, 0xe0, 0xf0};
+	size_t n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+	unsigned char utf8[4];
 
+	if (s->keep == KEEP_NOTHING)
+		return;
 	for (size_t i = n; i-- > 1; code >>= 6)
 		utf8[i] = (unsigned char)(0x80 | (code & 0x3f));
 	utf8[0] = (unsigned char)(first[n] | code);
@@ -123,7 +131,7 @@ static void keep_code(struct scan *s, unsigned code)
 static bool folds_to(const char *key, const char *word)
 {
 	for (; *word; word++, key++) {
-		if (*word == 's' && strncmp(key, "\xc5\xbf", 2) == 0)
+		if (*word == 's' && key[0] == '\xc5' && key[1] == '\xbf')
 			key++;
 		else if ((*key >= 'A' && *key <= 'Z' ? *key - 'A' + 'a' : *key) != *word)
 			return false;
@@ -131,7 +139,8 @@ static bool folds_to(const char *key, const char *word)
 	return !*key;
 }
 
-static int note_key(struct scan *s, const struct piece *p)
+/* `at`: the offset of its closing quote. */
+static int note_key(struct scan *s, size_t at)
 {
 	s->member = OTHER_MEMBER;
 	if (s->cut)
@@ -140,9 +149,9 @@ static int note_key(struct scan *s, const struct piece *p)
 		if (!folds_to(s->key, members[i].key))
 			continue;
 		if (strcmp(s->key, members[i].key) != 0)
-			return fail(s, p, members[i].odd);
+			return fail_at(s, at, members[i].odd);
 		if (s->seen & 1u << i)
-			return fail(s, p, members[i].twice);
+			return fail_at(s, at, members[i].twice);
 		s->seen |= 1u << i;
 		s->member = i;
 	}
@@ -175,7 +184,7 @@ static int value_done(struct scan *s, size_t end)
 
 /* --- strings --- */
 
-static int string_begins(struct scan *s, struct piece *p, bool is_key, enum keep keep)
+static inline int string_begins(struct scan *s, struct piece *p, bool is_key, enum keep keep)
 {
 	s->is_key = is_key;
 	s->keep = keep;
@@ -187,13 +196,13 @@ static int string_begins(struct scan *s, struct piece *p, bool is_key, enum keep
 }
 
 /* At the closing quote. */
-static int string_ends(struct scan *s, struct piece *p)
+static inline int string_ends(struct scan *s, struct piece *p)
 {
 	size_t room;
 
 	if (s->keep != KEEP_NOTHING)
 		kept_text(s, &room)[s->kept_len] = '\0';
-	if (s->keep == KEEP_KEY && note_key(s, p))
+	if (s->keep == KEEP_KEY && note_key(s, offset(s, p)))
 		return -EBADMSG;
 	if (s->keep == KEEP_MODEL)
 		s->model.too_long = s->cut;
@@ -231,22 +240,41 @@ static const unsigned char *skip_plain(const unsigned char *at, const unsigned c
 	return at;
 }
 
-/* RFC 3629 §4 */
-static int utf8_begins(struct scan *s, struct piece *p)
+/* RFC 3629 §4: how many bytes follow `c`, and the range of the next one; 0: it begins none. */
+static unsigned utf8_lead(unsigned char c, unsigned *low, unsigned *limit)
 {
-	unsigned char c = *p->at;
-
+	*low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+	*limit = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
 	if (c < 0xc2 || c > 0xf4)
+		return 0;
+	return c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+}
+
+/* Past the valid sequences beyond ASCII that are whole; the others are for in_utf8() to judge. */
+static const unsigned char *skip_utf8(const unsigned char *at, const unsigned char *end)
+{
+	unsigned low, limit, more;
+
+	for (; end - at >= 4 && *at >= 0x80; at += 1 + more) {
+		more = utf8_lead(*at, &low, &limit);
+		if (!more || at[1] < low || at[1] > limit ||
+		    (more > 1 && !is_continuation(at[2])) || (more > 2 && !is_continuation(at[3])))
+			break;
+	}
+	return at;
+}
+
+static inline int utf8_begins(struct scan *s, struct piece *p)
+{
+	s->more = utf8_lead(*p->at, &s->low, &s->limit);
+	if (!s->more)
 		return fail(s, p, "a string is not valid UTF-8");
-	s->more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-	s->low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-	s->limit = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
 	s->state = IN_UTF8;
 	keep(s, p->at++, 1);
 	return 0;
 }
 
-static int in_utf8(struct scan *s, struct piece *p)
+static inline int in_utf8(struct scan *s, struct piece *p)
 {
 	if (*p->at < s->low || *p->at > s->limit)
 		return fail(s, p, "a string is not valid UTF-8");
@@ -258,11 +286,15 @@ static int in_utf8(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static int in_string(struct scan *s, struct piece *p)
+static inline int in_string(struct scan *s, struct piece *p)
 {
-	const unsigned char *from = p->at;
+	const unsigned char *from = p->at, *seen;
 
-	p->at = skip_plain(p->at, p->end);
+	do {
+		p->at = seen = skip_plain(p->at, p->end);
+		if (p->at < p->end && *p->at >= 0x80)
+			p->at = skip_utf8(p->at, p->end);
+	} while (p->at != seen);
 	keep(s, from, (size_t)(p->at - from));
 	if (p->at == p->end)
 		return 0;
@@ -277,10 +309,32 @@ static int in_string(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static int in_escape(struct scan *s, struct piece *p)
+/* RFC 8259 §7; 0: nothing. */
+static unsigned escape_means(unsigned char kind)
 {
-	static const char kinds[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
-	const char *kind;
+	switch (kind) {
+	case '"':
+	case '\\':
+	case '/':
+		return kind;
+	case 'b':
+		return '\b';
+	case 'f':
+		return '\f';
+	case 'n':
+		return '\n';
+	case 'r':
+		return '\r';
+	case 't':
+		return '\t';
+	default:
+		return 0;
+	}
+}
+
+static inline int in_escape(struct scan *s, struct piece *p)
+{
+	unsigned means;
 
 	if (*p->at == 'u') {
 		s->digits = s->code = 0;
@@ -288,17 +342,17 @@ static int in_escape(struct scan *s, struct piece *p)
 		p->at++;
 		return 0;
 	}
-	kind = memchr(kinds, *p->at, sizeof(kinds) - 1);
-	if (!kind)
+	means = escape_means(*p->at);
+	if (!means)
 		return fail(s, p, "an unknown escape in a string");
-	keep_code(s, (unsigned char)means[kind - kinds]);
+	keep_code(s, means);
 	s->state = IN_STRING;
 	p->at++;
 	return 0;
 }
 
 /* At the last of four digits. */
-static int code_done(struct scan *s, struct piece *p)
+static inline int code_done(struct scan *s, struct piece *p)
 {
 	bool is_low = s->code >= 0xdc00 && s->code <= 0xdfff;
 	bool is_high = s->code >= 0xd800 && s->code <= 0xdbff;
@@ -321,7 +375,7 @@ static int code_done(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static int in_hex(struct scan *s, struct piece *p)
+static inline int in_hex(struct scan *s, struct piece *p)
 {
 	unsigned c = *p->at, lower = c | 0x20;
 
@@ -337,7 +391,7 @@ static int in_hex(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static int want_low(struct scan *s, struct piece *p)
+static inline int want_low(struct scan *s, struct piece *p)
 {
 	if (*p->at != (s->state == WANT_LOW_U ? 'u' : '\\'))
 		return fail(s, p, "half of a surrogate pair in a string");
@@ -380,7 +434,7 @@ static unsigned number_next(unsigned state, unsigned char c)
 	}
 }
 
-static int in_number(struct scan *s, struct piece *p)
+static inline int in_number(struct scan *s, struct piece *p)
 {
 	unsigned state = s->state, next = state;
 
@@ -398,7 +452,7 @@ static int in_number(struct scan *s, struct piece *p)
 	return value_done(s, offset(s, p));
 }
 
-static int in_literal(struct scan *s, struct piece *p)
+static inline int in_literal(struct scan *s, struct piece *p)
 {
 	for (; p->at < p->end && *s->literal; p->at++, s->literal++) {
 		if (*p->at != (unsigned char)*s->literal)
@@ -414,7 +468,7 @@ static bool in_object(const struct scan *s)
 	return s->objects[(s->depth - 1) / 64] >> (s->depth - 1) % 64 & 1;
 }
 
-static int container_begins(struct scan *s, struct piece *p)
+static inline int container_begins(struct scan *s, struct piece *p)
 {
 	uint64_t bit = (uint64_t)1 << s->depth % 64;
 
@@ -432,14 +486,14 @@ static int container_begins(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static int container_ends(struct scan *s, struct piece *p)
+static inline int container_ends(struct scan *s, struct piece *p)
 {
 	s->depth--;
 	p->at++;
 	return value_done(s, offset(s, p));
 }
 
-static int want_value(struct scan *s, struct piece *p)
+static inline int want_value(struct scan *s, struct piece *p)
 {
 	unsigned char c = *p->at;
 
@@ -468,7 +522,7 @@ static int want_value(struct scan *s, struct piece *p)
 	return fail(s, p, "no value where one is expected");
 }
 
-static int want_key(struct scan *s, struct piece *p)
+static inline int want_key(struct scan *s, struct piece *p)
 {
 	if (*p->at == '}' && s->state == WANT_KEY_OR_END)
 		return container_ends(s, p);
@@ -477,7 +531,7 @@ static int want_key(struct scan *s, struct piece *p)
 	return string_begins(s, p, true, s->depth == 1 ? KEEP_KEY : KEEP_NOTHING);
 }
 
-static int want_comma(struct scan *s, struct piece *p)
+static inline int want_comma(struct scan *s, struct piece *p)
 {
 	bool object = in_object(s);
 
@@ -490,7 +544,7 @@ static int want_comma(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static int want_colon(struct scan *s, struct piece *p)
+static inline int want_colon(struct scan *s, struct piece *p)
 {
 	if (*p->at != ':')
 		return fail(s, p, "no colon behind a key");
@@ -500,7 +554,7 @@ static int want_colon(struct scan *s, struct piece *p)
 }
 
 /* The states between tokens, where space may stand. */
-static int between(struct scan *s, struct piece *p)
+static inline int between(struct scan *s, struct piece *p)
 {
 	while (*p->at == ' ' || *p->at == '\n' || *p->at == '\r' || *p->at == '\t') {
 		if (++p->at == p->end)
@@ -515,7 +569,9 @@ static int between(struct scan *s, struct piece *p)
 	case WANT_COLON:
 		return want_colon(s, p);
 	case WANT_ITEM_OR_END:
-		return *p->at == ']' ? container_ends(s, p) : want_value(s, p);
+		if (*p->at == ']')
+			return container_ends(s, p);
+		/* fall through */
 	case WANT_VALUE:
 		return want_value(s, p);
 	case WANT_OBJECT: /* RFC 8259 §8.1 lets us ignore a byte order mark; most nodes do not */
@@ -527,7 +583,7 @@ static int between(struct scan *s, struct piece *p)
 	}
 }
 
-static int step(struct scan *s, struct piece *p)
+static inline int step(struct scan *s, struct piece *p)
 {
 	switch (s->state) {
 	case IN_STRING:
