@@ -40,7 +40,6 @@ struct row {
 #define TWICE(key)  "! \"" key "\" is given twice @"
 #define ODD(key)    "! a key is \"" key "\" but for its case @"
 
-/* clang-format off */
 static const struct row rows[] = {
 	/* where the model is found */
 	X("a model", "{\"model\":\"llama3\"}", "model \"llama3\" = llama3"),
@@ -78,13 +77,16 @@ static const struct row rows[] = {
 
 	/* decoding */
 	X("an escaped key is the key", "{\"mod\\u0065l\":\"a\"}", "model \"a\" = a"),
-	X("all of it escaped", "{\"\\u006d\\u006F\\u0064\\u0065\\u006C\":\"a\"}", "model \"a\" = a"),
+	X("all of it escaped", "{\"\\u006d\\u006F\\u0064\\u0065\\u006C\":\"a\"}",
+	  "model \"a\" = a"),
 	X("the short escapes", "{\"model\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}",
 	  "model \"\\\"\\\\\\/\\b\\f\\n\\r\\t\" = \"\\/\b\f\n\r\t"),
 	X("hexadecimal digits in either case", "{\"model\":\"\\u00e9\\u00C9\\uaBcD\"}",
 	  "model \"\\u00e9\\u00C9\\uaBcD\" = \xc3\xa9\xc3\x89\xea\xaf\x8d"),
-	X("the edges of UTF-8's lengths, escaped", "{\"model\":\"\\u007f\\u0080\\u07ff\\u0800\\uffff\"}",
-	  "model \"\\u007f\\u0080\\u07ff\\u0800\\uffff\" = \x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf"),
+	X("the edges of UTF-8's lengths, escaped",
+	  "{\"model\":\"\\u007f\\u0080\\u07ff\\u0800\\uffff\"}",
+	  "model \"\\u007f\\u0080\\u07ff\\u0800\\uffff\" = "
+	  "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf"),
 	X("the same, plain", "{\"model\":\"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\"}",
 	  "model \"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\" = "
 	  "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf"),
@@ -93,9 +95,15 @@ static const struct row rows[] = {
 	X("the first and the last pair", "{\"model\":\"\\ud800\\udc00\\udbff\\udfff\"}",
 	  "model \"\\ud800\\udc00\\udbff\\udfff\" = \xf0\x90\x80\x80\xf4\x8f\xbf\xbf"),
 	X("characters of two, three and four bytes between others",
-	  "{\"model\":\"a\xc3\xa9z\xe2\x82\xac" "b\xf0\x9f\x98\x80" "c\"}",
-	  "model \"a\xc3\xa9z\xe2\x82\xac" "b\xf0\x9f\x98\x80" "c\" = "
-	  "a\xc3\xa9z\xe2\x82\xac" "b\xf0\x9f\x98\x80" "c"),
+	  "{\"model\":\"a\xc3\xa9z\xe2\x82\xac"
+	  "b\xf0\x9f\x98\x80"
+	  "c\"}",
+	  "model \"a\xc3\xa9z\xe2\x82\xac"
+	  "b\xf0\x9f\x98\x80"
+	  "c\" = "
+	  "a\xc3\xa9z\xe2\x82\xac"
+	  "b\xf0\x9f\x98\x80"
+	  "c"),
 
 	/* given twice */
 	X("two models", "{\"model\":\"a\",\"model\":\"a\"}", TWICE("model") "19"),
@@ -118,7 +126,10 @@ static const struct row rows[] = {
 	X("with a long s, which folds to s", "{\"\xc5\xbftream\":true}", ODD("stream") "9"),
 	X("with an escaped long s", "{\"\\u017ftREAM\":true}", ODD("stream") "13"),
 	X("Name likewise", "{\"NAME\":\"a\"}", ODD("name") "6"),
-	X("a long s elsewhere is no s", "{\"\xc5\xbfmodel\":1,\"\xc5\xbe" "tream\":2}", ""),
+	X("a long s elsewhere is no s",
+	  "{\"\xc5\xbfmodel\":1,\"\xc5\xbe"
+	  "tream\":2}",
+	  ""),
 	X("another case within is not ours", "{\"a\":{\"Model\":1}}", ""),
 
 	/* what is no object */
@@ -274,19 +285,25 @@ struct form_row {
 	const char *seen; /* "! error", `RAW` or "" for no such field */
 };
 
-#define TYPE	"multipart/form-data; boundary=xYz"
-#define LINE(h) h "\r\n"
-#define DISP(p) "Content-Disposition: form-data; " p "\r\n"
-#define PART(p, data) "\r\n--xYz\r\n" DISP(p) "\r\n" data
+#define TYPE	       "multipart/form-data; boundary=xYz"
+#define LINE(h)	       h "\r\n"
+#define DISP(p)	       "Content-Disposition: form-data; " p "\r\n"
+#define PART(p, data)  "\r\n--xYz\r\n" DISP(p) "\r\n" data
 #define FIRST(p, data) "--xYz\r\n" DISP(p) "\r\n" data
-#define LAST	"\r\n--xYz--\r\n"
-#define NAMED	"name=\"model\""
+#define LAST	       "\r\n--xYz--\r\n"
+#define NAMED	       "name=\"model\""
 
-#define F(sentence, bytes, seen) {sentence, TYPE, bytes, sizeof(bytes) - 1, seen}
+#define F(sentence, bytes, seen) \
+	{ \
+		sentence, TYPE, bytes, sizeof(bytes) - 1, seen \
+	}
 #define T(sentence, type, boundary, seen) \
-	{sentence, type, \
-	 "--" boundary "\r\n" DISP(NAMED) "\r\na\r\n--" boundary "--\r\n", \
-	 sizeof("--" boundary "\r\n" DISP(NAMED) "\r\na\r\n--" boundary "--\r\n") - 1, seen}
+	{ \
+		sentence, type, "--" boundary "\r\n" DISP(NAMED) "\r\na\r\n--" boundary "--\r\n", \
+			sizeof("--" boundary "\r\n" DISP(NAMED) "\r\na\r\n--" boundary "--\r\n") - \
+				1, \
+			seen \
+	}
 
 #define NO_TYPE	    "! Content-Type is not multipart/form-data"
 #define NO_BOUNDARY "! Content-Type has no valid boundary"
@@ -303,12 +320,13 @@ struct form_row {
 #define NO_DISP	    "! a part has no Content-Disposition"
 #define OVERLAP	    "! a boundary without its own CR LF before it"
 #define BAD_FIELD   "! the field has control characters or invalid UTF-8"
-#define C70 "0123456789012345678901234567890123456789012345678901234567890123456789"
+#define C70	    "0123456789012345678901234567890123456789012345678901234567890123456789"
 
 static const struct form_row form_rows[] = {
 	F("the field", FIRST(NAMED, "whisper-1") LAST, "whisper-1"),
-	F("behind a file", FIRST("name=\"file\"; filename=\"a.wav\"", "RIFF\r\n--xY\r\n\0\r")
-	  PART(NAMED, "a") LAST, "a"),
+	F("behind a file",
+	  FIRST("name=\"file\"; filename=\"a.wav\"", "RIFF\r\n--xY\r\n\0\r") PART(NAMED, "a") LAST,
+	  "a"),
 	F("before a file", FIRST(NAMED, "a") PART("name=file; filename=b", "model") LAST, "a"),
 	F("another field", FIRST("name=\"models\"", "a") PART("name=\"Model\"", "b") LAST, ""),
 	F("no field at all", "--xYz--\r\n", ""),
@@ -316,47 +334,60 @@ static const struct form_row form_rows[] = {
 	F("without a CR LF at the end", FIRST(NAMED, "a") "\r\n--xYz--", "a"),
 	F("a CR LF before the first boundary, as ever", "\r\n" FIRST(NAMED, "a") LAST, "a"),
 	F("the name without quotes", FIRST("name=model", "a") LAST, "a"),
-	F("the name behind another parameter", FIRST("x=\"y;name=z\"; name=\"model\"", "a") LAST, "a"),
-	F("names in any case", "--xYz\r\ncontent-DISPOSITION:Form-Data;NAME=\"model\"\r\n\r\na" LAST, "a"),
-	F("other header lines", "--xYz\r\nContent-Type: text/plain; charset=utf-8\r\n" DISP(NAMED)
-	  "X-Empty:\r\n\r\na" LAST, "a"),
-	F("encodings that change nothing", "--xYz\r\n" DISP(NAMED)
-	  "Content-Transfer-Encoding: 8BIT \r\n\r\na" LAST, "a"),
+	F("the name behind another parameter", FIRST("x=\"y;name=z\"; name=\"model\"", "a") LAST,
+	  "a"),
+	F("names in any case",
+	  "--xYz\r\ncontent-DISPOSITION:Form-Data;NAME=\"model\"\r\n\r\na" LAST, "a"),
+	F("other header lines",
+	  "--xYz\r\nContent-Type: text/plain; charset=utf-8\r\n" DISP(
+		  NAMED) "X-Empty:\r\n\r\na" LAST,
+	  "a"),
+	F("encodings that change nothing",
+	  "--xYz\r\n" DISP(NAMED) "Content-Transfer-Encoding: 8BIT \r\n\r\na" LAST, "a"),
 	F("UTF-8 in the value", FIRST(NAMED, "\xc3\xa9") LAST, "\xc3\xa9"),
-	F("UTF-8 in a file's name", FIRST("name=f; filename=\"\xc3\xa9\"", "") PART(NAMED, "a") LAST, "a"),
+	F("UTF-8 in a file's name",
+	  FIRST("name=f; filename=\"\xc3\xa9\"", "") PART(NAMED, "a") LAST, "a"),
 	F("a backslash in a file's name, as Windows has it",
 	  FIRST("name=f; filename=\"C:\\dir\\a.wav\"", "") PART(NAMED, "a") LAST, "a"),
 	F("a boundary in the middle of a line is none", FIRST(NAMED, "a--xYz--") LAST, "a--xYz--"),
 	F("one behind a bare CR is none", FIRST("name=f", "a\r--xYz--") PART(NAMED, "b") LAST, "b"),
-	F("one with a letter in another case is none", FIRST("name=f", "a\r\n--xyz") PART(NAMED, "b") LAST, "b"),
-	F("a boundary begun again at once", FIRST("name=f", "a\r\n--xY\r\n\r\n--xY\n\r\n") PART(NAMED, "b") LAST, "b"),
+	F("one with a letter in another case is none",
+	  FIRST("name=f", "a\r\n--xyz") PART(NAMED, "b") LAST, "b"),
+	F("a boundary begun again at once",
+	  FIRST("name=f", "a\r\n--xY\r\n\r\n--xY\n\r\n") PART(NAMED, "b") LAST, "b"),
 	F("space around the value belongs to it", FIRST(NAMED, " a ") LAST, " a "),
 
 	/* given twice, or in a form that is read in different ways */
 	F("twice", FIRST(NAMED, "a") PART(NAMED, "a") LAST, "! the field is given twice"),
-	F("twice, one without quotes", FIRST(NAMED, "a") PART("name=f", "") PART("name=model", "a") LAST,
+	F("twice, one without quotes",
+	  FIRST(NAMED, "a") PART("name=f", "") PART("name=model", "a") LAST,
 	  "! the field is given twice"),
 	F("as a file", FIRST(NAMED "; filename=\"a\"", "a") LAST, "! the field is given as a file"),
 	F("as a file by an extended name", FIRST("filename*=UTF-8''a; " NAMED, "a") LAST,
 	  "! the field is given as a file"),
 	F("in base64", "--xYz\r\n" DISP(NAMED) "Content-Transfer-Encoding: base64\r\n\r\nYQ==" LAST,
 	  "! the field is given in a transfer encoding"),
-	F("in quoted-printable", "--xYz\r\nContent-Transfer-Encoding:quoted-printable\r\n" DISP(NAMED)
-	  "\r\n=61" LAST, "! the field is given in a transfer encoding"),
-	F("in two encodings", "--xYz\r\n" DISP(NAMED) "Content-Transfer-Encoding: 7bit base64\r\n\r\na" LAST,
+	F("in quoted-printable",
+	  "--xYz\r\nContent-Transfer-Encoding:quoted-printable\r\n" DISP(NAMED) "\r\n=61" LAST,
+	  "! the field is given in a transfer encoding"),
+	F("in two encodings",
+	  "--xYz\r\n" DISP(NAMED) "Content-Transfer-Encoding: 7bit base64\r\n\r\na" LAST,
 	  "! the field is given in a transfer encoding"),
 	F("two names", FIRST(NAMED "; name=\"b\"", "a") LAST, "! a part has two names"),
-	F("an extended name", FIRST("name=f; name*=UTF-8''model", "a") LAST, "! a part has an extended name"),
+	F("an extended name", FIRST("name=f; name*=UTF-8''model", "a") LAST,
+	  "! a part has an extended name"),
 	F("a name with a backslash", FIRST("name=\"mo\\del\"", "a") LAST,
 	  "! a part has a backslash in its name"),
 	F("an escaped quote, which hides a name from some",
 	  FIRST("filename=\"x\\\"; " NAMED "; y=\"", "a") LAST, BAD_DISP),
-	F("two backslashes before a quote", FIRST("filename=\"x\\\\\"; " NAMED, "a") LAST, BAD_DISP),
+	F("two backslashes before a quote", FIRST("filename=\"x\\\\\"; " NAMED, "a") LAST,
+	  BAD_DISP),
 	F("two dispositions", "--xYz\r\n" DISP("name=f") DISP(NAMED) "\r\na" LAST,
 	  "! a part has two Content-Dispositions"),
 	F("no disposition", "--xYz\r\nContent-Type: text/plain\r\n\r\na" LAST, NO_DISP),
 	F("no header line", "--xYz\r\n\r\na" LAST, NO_DISP),
-	F("another disposition", "--xYz\r\nContent-Disposition: attachment; " NAMED "\r\n\r\na" LAST,
+	F("another disposition",
+	  "--xYz\r\nContent-Disposition: attachment; " NAMED "\r\n\r\na" LAST,
 	  "! a part is not form-data"),
 	F("no name", FIRST("filename=a", "a") LAST, "! a part has no name"),
 	F("a name without a value", FIRST("name", "a") LAST, BAD_DISP),
@@ -365,7 +396,8 @@ static const struct form_row form_rows[] = {
 	F("text behind the quotes", FIRST("name=\"model\"s", "a") LAST, BAD_DISP),
 	F("space around =", FIRST("name = \"model\"", "a") LAST, BAD_DISP),
 	F("no semicolon", FIRST("x=y " NAMED, "a") LAST, BAD_DISP),
-	F("a tab in quotes, and a semicolon too many", FIRST(";" NAMED "; x=\"\t\" ; ", "a") LAST, "a"),
+	F("a tab in quotes, and a semicolon too many", FIRST(";" NAMED "; x=\"\t\" ; ", "a") LAST,
+	  "a"),
 
 	/* the value */
 	F("a line feed in it", FIRST(NAMED, "a\nb") LAST, BAD_FIELD),
@@ -376,17 +408,23 @@ static const struct form_row form_rows[] = {
 	F("invalid UTF-8 in it", FIRST(NAMED, "a\xe9") LAST, BAD_FIELD),
 
 	/* lines */
-	F("header lines that end in LF", "--xYz\r\nContent-Disposition: form-data; name=a\n\r\na" LAST, BARE_LF),
+	F("header lines that end in LF",
+	  "--xYz\r\nContent-Disposition: form-data; name=a\n\r\na" LAST, BARE_LF),
 	F("a blank line that ends in LF", "--xYz\r\n" DISP(NAMED) "\na" LAST, BARE_LF),
 	F("a bare CR in a header line", "--xYz\r\n" DISP("name=a\rb") "\r\na" LAST, HEAD_CTL),
 	F("a NUL in a header line", "--xYz\r\n" DISP(NAMED) "X: \0\r\n\r\na" LAST, HEAD_CTL),
-	F("a folded header line", "--xYz\r\nContent-Disposition: form-data; name=a;\r\n filename=b\r\n\r\na" LAST, BAD_LINE),
+	F("a folded header line",
+	  "--xYz\r\nContent-Disposition: form-data; name=a;\r\n filename=b\r\n\r\na" LAST,
+	  BAD_LINE),
 	F("a header line without a colon", "--xYz\r\n" DISP(NAMED) "X\r\n\r\na" LAST, BAD_LINE),
-	F("space before the colon", "--xYz\r\nContent-Disposition : form-data; name=a\r\n\r\na" LAST, BAD_LINE),
+	F("space before the colon",
+	  "--xYz\r\nContent-Disposition : form-data; name=a\r\n\r\na" LAST, BAD_LINE),
 	F("no name before the colon", "--xYz\r\n" DISP(NAMED) ": x\r\n\r\na" LAST, BAD_LINE),
-	F("text behind a boundary", "--xYz \r\n" DISP(NAMED) "\r\na" LAST, "! text behind a boundary"),
+	F("text behind a boundary", "--xYz \r\n" DISP(NAMED) "\r\na" LAST,
+	  "! text behind a boundary"),
 	F("a longer boundary", FIRST(NAMED, "a\r\n--xYzz\r\n") LAST, "! text behind a boundary"),
-	F("a boundary that ends in LF", "--xYz\n" DISP(NAMED) "\r\na" LAST, "! text behind a boundary"),
+	F("a boundary that ends in LF", "--xYz\n" DISP(NAMED) "\r\na" LAST,
+	  "! text behind a boundary"),
 	F("a boundary behind a bare LF", FIRST(NAMED, "a\n--xYz--\r\n") LAST, OVERLAP),
 	F("a boundary behind the blank line", FIRST(NAMED, "--xYz--\r\n") LAST, OVERLAP),
 	F("a boundary behind the blank line and LF", FIRST(NAMED, "\n--xYz--\r\n") LAST, OVERLAP),
@@ -397,7 +435,8 @@ static const struct form_row form_rows[] = {
 	F("an epilogue", FIRST(NAMED, "a") LAST "b", "! text behind the last boundary"),
 	F("parts behind the last boundary", FIRST("name=f", "a") LAST FIRST(NAMED, "a") LAST,
 	  "! text behind the last boundary"),
-	F("text on the last boundary's line", FIRST(NAMED, "a") "\r\n--xYz--a", "! text behind the last boundary"),
+	F("text on the last boundary's line", FIRST(NAMED, "a") "\r\n--xYz--a",
+	  "! text behind the last boundary"),
 	F("one dash behind a boundary", FIRST(NAMED, "a") "\r\n--xYz-", "! text behind a boundary"),
 	F("nothing", "", NOT_BEGUN),
 	F("another boundary", "--abc\r\n" DISP(NAMED) "\r\na\r\n--abc--\r\n", NOT_BEGUN),
@@ -409,30 +448,35 @@ static const struct form_row form_rows[] = {
 
 	/* Content-Type */
 	T("a quoted boundary", "multipart/form-data; boundary=\"a b:c\"", "a b:c", "a"),
-	T("all that a quoted boundary may have", "multipart/form-data; boundary=\"aZ09'()+_,-./:=?\"",
-	  "aZ09'()+_,-./:=?", "a"),
+	T("all that a quoted boundary may have",
+	  "multipart/form-data; boundary=\"aZ09'()+_,-./:=?\"", "aZ09'()+_,-./:=?", "a"),
 	T("names in any case", "Multipart/FORM-Data;BOUNDARY=a", "a", "a"),
-	T("another parameter", "multipart/form-data; charset=\"utf-8; boundary=b\" ;boundary=a ; ", "a", "a"),
+	T("another parameter", "multipart/form-data; charset=\"utf-8; boundary=b\" ;boundary=a ; ",
+	  "a", "a"),
 	T("70 characters", "multipart/form-data; boundary=" C70, C70, "a"),
 	T("71 characters", "multipart/form-data; boundary=" C70 "a", C70 "a", NO_BOUNDARY),
 	T("none", "multipart/form-data", "a", NO_BOUNDARY),
 	T("an empty one", "multipart/form-data; boundary=\"\"", "", NO_BOUNDARY),
 	T("an empty one without quotes", "multipart/form-data; boundary=", "", BAD_TYPE),
-	T("two", "multipart/form-data; boundary=a; boundary=a", "a", "! Content-Type has two boundaries"),
+	T("two", "multipart/form-data; boundary=a; boundary=a", "a",
+	  "! Content-Type has two boundaries"),
 	T("an extended one", "multipart/form-data; boundary*=a; boundary=a", "a", EXTENDED),
-	T("an extended one in pieces", "multipart/form-data; boundary=a; BOUNDARY*0=a", "a", EXTENDED),
+	T("an extended one in pieces", "multipart/form-data; boundary=a; BOUNDARY*0=a", "a",
+	  EXTENDED),
 	T("one that ends in space", "multipart/form-data; boundary=\"a \"", "a ", NO_BOUNDARY),
-	T("one with a character it may not have", "multipart/form-data; boundary=\"a#b\"", "a#b", NO_BOUNDARY),
+	T("one with a character it may not have", "multipart/form-data; boundary=\"a#b\"", "a#b",
+	  NO_BOUNDARY),
 	T("one with an escape", "multipart/form-data; boundary=\"a\\b\"", "ab", NO_BOUNDARY),
 	T("one that needs quotes", "multipart/form-data; boundary=a/b", "a/b", BAD_TYPE),
-	T("one in single quotes, which are part of it", "multipart/form-data; boundary='a'", "'a'", "a"),
+	T("one in single quotes, which are part of it", "multipart/form-data; boundary='a'", "'a'",
+	  "a"),
 	T("quotes that do not end", "multipart/form-data; boundary=\"a", "a", BAD_TYPE),
-	T("quotes that end in a backslash", "multipart/form-data; boundary=\"a\\\"", "a\\", BAD_TYPE),
+	T("quotes that end in a backslash", "multipart/form-data; boundary=\"a\\\"", "a\\",
+	  BAD_TYPE),
 	T("two media types", "multipart/form-data; boundary=a, text/plain", "a", BAD_TYPE),
 	T("another media type", "multipart/mixed; boundary=a", "a", NO_TYPE),
 	T("a longer media type", "multipart/form-data2; boundary=a", "a", NO_TYPE),
 	T("no media type", "", "a", NO_TYPE),
 };
-/* clang-format on */
 
 #endif
