@@ -51,6 +51,8 @@ UNIT     = $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 ROOT_SRC = $(wildcard tests/packets/test_*.c tests/datapath/test_*.c)
 ROOT_TESTS = $(foreach s,$(ROOT_SRC),$(BUILD)/tests/$(notdir $(s:.c=)))
 BENCH    = $(BUILD)/tests/bench_packets
+# What the tests in tests/http run besides the programs.
+HTTP_TOOLS = $(BUILD)/tests/scan_driver
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -114,6 +116,9 @@ $(BUILD)/obj/tests/%.o: tests/datapath/%.c | $(SKELETON)
 	@mkdir -p $(@D)
 	$(CC) $(TEST_CFLAGS) -c $< -o $@
 $(BUILD)/obj/tests/%.o: tests/bench/%.c | $(SKELETON)
+	@mkdir -p $(@D)
+	$(CC) $(TEST_CFLAGS) -c $< -o $@
+$(BUILD)/obj/tests/%.o: tests/http/%.c | $(SKELETON)
 	@mkdir -p $(@D)
 	$(CC) $(TEST_CFLAGS) -c $< -o $@
 
