@@ -594,26 +594,31 @@ static bool try_targets(struct request *request, bool *full)
 	return false;
 }
 
-static void give_up(struct request *request)
+/* What to say when every node that was asked failed. */
+static enum refusal verdict(const struct request *request)
 {
 	const unsigned *failed = request->failed;
-	unsigned busy = failed[ATTEMPT_LIMIT] + failed[ATTEMPT_BUSY];
-	const char *format = "every node failed, the last was %s";
 
+	if (failed[ATTEMPT_LIMIT] == request->attempts)
+		return REFUSAL_BUSY_EVERYWHERE;
+	if (failed[ATTEMPT_LIMIT] + failed[ATTEMPT_BUSY])
+		return REFUSAL_OVERLOADED;
+	if (failed[ATTEMPT_LATE] == request->attempts)
+		return REFUSAL_UPSTREAM_TIMEOUT;
+	return REFUSAL_UPSTREAM;
+}
+
+static void give_up(struct request *request)
+{
 	if (request->path->kind == PATH_VERSION)
 		answer_send(request, 200, "application/json", NULL, "{\"version\":\"0.0.0\"}", 19);
 	else if (!request->attempts)
 		request_refuse(request, REFUSAL_NOBODY, "no node that could answer is up");
-	else if (failed[ATTEMPT_LOCAL])
+	else if (request->failed[ATTEMPT_LOCAL])
 		request_refuse(request, REFUSAL_LOCAL, "the gateway has no sockets or memory left");
-	else if (failed[ATTEMPT_LIMIT] == request->attempts)
-		request_refuse(request, REFUSAL_BUSY_EVERYWHERE, format, request->why);
-	else if (busy)
-		request_refuse(request, REFUSAL_OVERLOADED, format, request->why);
-	else if (failed[ATTEMPT_LATE] == request->attempts)
-		request_refuse(request, REFUSAL_UPSTREAM_TIMEOUT, format, request->why);
 	else
-		request_refuse(request, REFUSAL_UPSTREAM, format, request->why);
+		request_refuse(request, verdict(request), "every node failed, the last was %s",
+			       request->why);
 }
 
 static void wait_for_room(struct request *request)
