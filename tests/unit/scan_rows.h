@@ -126,6 +126,7 @@ static const struct row rows[] = {
 	X("with a long s, which folds to s", "{\"\xc5\xbftream\":true}", ODD("stream") "9"),
 	X("with an escaped long s", "{\"\\u017ftREAM\":true}", ODD("stream") "13"),
 	X("Name likewise", "{\"NAME\":\"a\"}", ODD("name") "6"),
+	X("a longer key with a long s", "{\"\xc5\xbftreams\":1}", ""),
 	X("a long s elsewhere is no s",
 	  "{\"\xc5\xbfmodel\":1,\"\xc5\xbe"
 	  "tream\":2}",
