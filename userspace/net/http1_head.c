@@ -85,6 +85,8 @@ static int judge_version(struct http1 *parser, const char *text, size_t len)
 		parser->head.http10 = true;
 		return 0;
 	}
+	if (memchr(text, '\r', len))
+		return BAD(parser, "carriage return inside a line");
 	if (len > 5 && !memcmp(text, "HTTP/", 5))
 		return http1_fail(parser, -EBADMSG, 505, "HTTP version other than 1.0 and 1.1");
 	return BAD(parser, "no HTTP version");
