@@ -21,6 +21,7 @@
 
 struct http1_field {
 	const char *name, *value; /* NUL-terminated; name in lower case */
+	uint32_t name_len, value_len;
 };
 
 struct http1_head {	    /* valid until the next message begins */
