@@ -14,31 +14,44 @@ PYTEST  ?= /usr/bin/python3 -m pytest
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wformat=2 $(if $(CI),-Werror)
 HARDEN  ?= -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
-BASE_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIE -MMD -MP $(WARN) $(HARDEN) $(SANITIZE) \
+BASE_CFLAGS = -std=c11 $(OS_CFLAGS) -fPIE -MMD -MP $(WARN) $(HARDEN) $(SANITIZE) \
 	-Iinclude -Iuserspace -isystem $(BUILD)
-BASE_LDFLAGS = -pie -Wl,--as-needed $(SANITIZE)
+BASE_LDFLAGS = $(OS_LDFLAGS) $(SANITIZE)
 
 ifeq ($(OS),Linux)
 # Only what the folder datapath/ holds is Linux: elsewhere none.c stands in for all of it.
 DATAPATH_SRC = $(filter-out userspace/datapath/none.c,$(wildcard userspace/datapath/*.c))
 DATAPATH_LIBS = -lbpf -lmnl
-BASE_LDFLAGS += -Wl,-z,relro,-z,now
+OS_CFLAGS = -D_GNU_SOURCE
+OS_LDFLAGS = -pie -Wl,--as-needed -Wl,-z,relro,-z,now
 SKELETON = $(BUILD)/megalith.skel.h
 else
 DATAPATH_SRC = userspace/datapath/none.c
 endif
 
+ifeq ($(OS),Darwin)
+# Instead of the folders in base/paths.h: a Mac has no /run, and /etc and /var are the system's.
+CONFIG_DIR ?= $(PREFIX)/etc/megalith
+RUN_DIR    ?= $(PREFIX)/var/run/megalith
+STATE_DIR  ?= $(PREFIX)/var/lib/megalith
+OS_CFLAGS = -D_DARWIN_C_SOURCE -DCONFIG_DIR='"$(CONFIG_DIR)"' -DRUN_DIR='"$(RUN_DIR)"' -DSTATE_DIR='"$(STATE_DIR)"'
+endif
+
+# Others' headers (Homebrew's are in no folder that the compiler knows) are not ours to warn about.
+headers = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(1) 2>/dev/null))
+
 # llhttp: a package where there is one, else the C sources that Debian's node-llhttp installs.
 ifeq ($(shell pkg-config --exists libllhttp 2>/dev/null && echo yes),yes)
-LLHTTP_CFLAGS = $(shell pkg-config --cflags libllhttp)
-LLHTTP_LIBS = $(shell pkg-config --libs libllhttp)
+LLHTTP_CFLAGS := $(call headers,libllhttp)
+LLHTTP_LIBS := $(shell pkg-config --libs libllhttp)
 else
 LLHTTP_DIR ?= /usr/share/llhttp
 LLHTTP_CFLAGS = -isystem /usr/share/include/llhttp -isystem /usr/share/include
 LLHTTP_OBJ = $(patsubst $(LLHTTP_DIR)/%.c,$(BUILD)/obj/llhttp/%.o,$(wildcard $(LLHTTP_DIR)/*.c))
 endif
-PKG_CFLAGS := $(shell pkg-config --cflags libuv libcjson 2>/dev/null)
-LIBS = $(shell pkg-config --libs libuv libcjson 2>/dev/null || echo -luv -lcjson) $(LLHTTP_LIBS) $(DATAPATH_LIBS)
+PKG_CFLAGS := $(call headers,libuv libcjson)
+PKG_LIBS := $(shell pkg-config --libs libuv libcjson 2>/dev/null || echo -luv -lcjson)
+LIBS = $(PKG_LIBS) $(LLHTTP_LIBS) $(DATAPATH_LIBS)
 
 PROGRAMS = megalithd megalith-proxy megalithctl megalith-simnode
 LIB_SRC  = $(foreach d,base core net probe proxy control ctl simnode,$(wildcard userspace/$(d)/*.c)) $(DATAPATH_SRC)
@@ -54,7 +67,7 @@ BENCH    = $(BUILD)/tests/bench_packets
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf deps demo check unit packets lab bench asan valgrind lint format install uninstall clean help
+.PHONY: all bpf deps demo check unit packets lab bench asan valgrind check-portable lint format install uninstall clean help
 .DEFAULT_GOAL = all
 
 all: $(PROGRAMS:%=$(BUILD)/%) ## build everything into build/
@@ -72,7 +85,7 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+$(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) $< $(LIB) $(LIBS) -o $@
 
 # --- BPF: one object, one skeleton -------------------------------------------------------------
@@ -149,6 +162,9 @@ asan: deps ## unit, packet and lab tests under address and undefined-behaviour s
 asan-run: all $(UNIT) $(ROOT_TESTS)
 	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --pytest tests/lab
 
+check-portable: ## compile and link for macOS and for Linux on aarch64 (cross compiler from npm)
+	@scripts/check-portable
+
 valgrind: all ## megalithd through start, reload and stop: no leak, no error (root)
 	@scripts/check-memory
 
@@ -194,6 +210,6 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 -include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/*.d)
