@@ -9,17 +9,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
+<<<<<<< HEAD
 #include "base/buf.h"
+=======
+#include "base/limits.h"
+>>>>>>> h-port
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/paths.h"
 #include "megalith/version.h"
 #include "proxy/proxy.h"
 
-#define RUN_DIR	     "/run/megalith"
 #define STOP_MS	     5000 /* for relays that are busy when we are told to end */
 #define STOP_LOOK_MS 50
 #define SPARE_FDS \
@@ -98,18 +101,10 @@ static int options_parse(struct options *options, int argc, char **argv)
 /* As many descriptors as we may have, and so many relays. */
 static size_t descriptors_raise(void)
 {
-	struct rlimit limit;
-	size_t relays = MAX_RELAYS;
+	size_t open = limits_raise();
+	size_t relays = open > SPARE_FDS + 2 ? (open - SPARE_FDS) / 2 : 1;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-		return 1;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) == -1) /* some systems refuse infinity */
-		getrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < 2 * relays + SPARE_FDS)
-		relays = limit.rlim_cur > SPARE_FDS + 2 ? (size_t)(limit.rlim_cur - SPARE_FDS) / 2
-							: 1;
-	return relays;
+	return relays < MAX_RELAYS ? relays : MAX_RELAYS;
 }
 
 static void program_end(struct program *program)

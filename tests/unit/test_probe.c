@@ -425,12 +425,14 @@ static void test_probe__means_what_the_engine_says(void **state)
 
 /* --- servers that misbehave --- */
 
+enum then { STAY, CLOSE, DRIP };
+
 struct crook { /* a listener that sends `text` to whoever has connected, then does what `then` says
 		*/
 	struct world *world;
 	uv_tcp_t listener;
 	const char *text;
-	enum { STAY, CLOSE, DRIP } then;
+	enum then then;
 	uv_tcp_t peer;
 	uv_timer_t timer;
 	bool has_peer;
@@ -516,7 +518,7 @@ static const struct crook_row {
 	const char *why;
 	enum engine engine;
 	const char *text;
-	int then;
+	enum then then;
 	uint32_t timeout_ms;
 	enum probe_reason reason;
 } crook_rows[] = {

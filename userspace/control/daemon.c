@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -119,17 +119,6 @@ static struct account account_find(void)
 		account.operators = true;
 	}
 	return account;
-}
-
-/* A probe is a descriptor: a large farm needs more than the usual 1,024. */
-static void limits_raise(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int paths_make(struct daemon *daemon)
@@ -531,7 +520,7 @@ int daemon_run(const struct daemon_options *options)
 	if (!model)
 		return EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN);
-	limits_raise();
+	limits_raise(); /* a probe is a descriptor: a large farm needs more than the usual 1,024 */
 	daemon.account = account_find();
 	code = prepare(&daemon);
 	if (code)
