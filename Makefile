@@ -51,6 +51,7 @@ UNIT     = $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 ROOT_SRC = $(wildcard tests/packets/test_*.c tests/datapath/test_*.c)
 ROOT_TESTS = $(foreach s,$(ROOT_SRC),$(BUILD)/tests/$(notdir $(s:.c=)))
 BENCH    = $(BUILD)/tests/bench_packets
+HTTP_BENCH = $(addprefix $(BUILD)/tests/,http_load http_node bare_relay)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -122,6 +123,9 @@ PACKET_HELPERS = $(patsubst tests/packets/%.c,$(BUILD)/obj/tests/%.o,$(filter-ou
 $(patsubst tests/packets/%.c,$(BUILD)/tests/%,$(wildcard tests/packets/test_*.c)) $(BENCH): $(PACKET_HELPERS)
 $(ROOT_TESTS) $(BENCH): | $(SKELETON)
 
+$(HTTP_BENCH): $(BUILD)/obj/tests/bench_io.o
+$(BUILD)/tests/http_load: $(patsubst tests/bench/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/bench/load*.c))
+
 unit: $(UNIT) ## pure tests (no root)
 	@scripts/run-tests $(UNIT)
 
@@ -138,9 +142,11 @@ check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH)
 	@scripts/check-layers
 	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory --pytest tests/lab
 
-bench: deps ## ns per packet of each program, in one run (root)
-	@$(MAKE) --no-print-directory $(BENCH)
-	@$(BENCH) $(ARGS)
+bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay
+	@scripts/deps --bench
+	@$(MAKE) --no-print-directory all $(BENCH) $(HTTP_BENCH)
+	@$(BENCH)
+	@MEGALITH_BUILD=$(BUILD) tests/bench/bench_http $(ARGS)
 
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ASAN_MAKE = $(MAKE) --no-print-directory BUILD=build/asan HARDEN="-O1 -g" SANITIZE="$(SANITIZERS)"
