@@ -174,11 +174,14 @@ static void open_all(struct streams *load)
 
 static void print(struct streams *load, double seconds, double cpu_s)
 {
-	printf("{\"tokens\":%zu,\"lost\":%zu,\"malformed\":%zu,\"seconds\":%.6f,\"cpu_s\":%.6f,"
+	double hertz = (double)load->options->millihertz / 1000;
+
+	printf("{\"tokens\":%zu,\"expected\":%.0f,\"lost\":%zu,\"malformed\":%zu,"
+	       "\"seconds\":%.6f,\"cpu_s\":%.6f,"
 	       "\"delay_p50_us\":%.2f,\"delay_p99_us\":%.2f,\"delay_max_us\":%.2f,"
 	       "\"ttft_p50_us\":%.2f,\"ttft_p99_us\":%.2f}\n",
-	       load->tokens, load->lost, load->malformed, seconds, cpu_s,
-	       samples_us(&load->delays, 0.5), samples_us(&load->delays, 0.99),
+	       load->tokens, hertz * load->options->count * seconds, load->lost, load->malformed,
+	       seconds, cpu_s, samples_us(&load->delays, 0.5), samples_us(&load->delays, 0.99),
 	       samples_us(&load->delays, 1), samples_us(&load->first, 0.5),
 	       samples_us(&load->first, 0.99));
 }
