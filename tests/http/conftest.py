@@ -11,6 +11,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import farm as farms  # noqa: E402
+import lab as labs  # noqa: E402
+import npmclient  # noqa: E402
 import wire  # noqa: E402
 
 
@@ -65,3 +67,44 @@ def connect(farm):
     yield to
     for connection in made:
         connection.close()
+
+
+@pytest.fixture(scope="session")
+def npm():
+    reason = npmclient.install()
+    if reason:
+        pytest.skip(reason)
+
+
+def _npm_client(name, base):
+    made = npmclient.Client(name, base)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def whole_openai(npm, whole_farm):
+    yield from _npm_client("openai", "http://%s:%d/v1" % whole_farm.router)
+
+
+@pytest.fixture(scope="session")
+def whole_ollama(npm, whole_farm):
+    yield from _npm_client("ollama", "http://%s:%d" % whole_farm.router)
+
+
+@pytest.fixture
+def openai(farm, whole_openai):
+    return whole_openai
+
+
+@pytest.fixture
+def ollama(farm, whole_ollama):
+    return whole_ollama
+
+
+@pytest.fixture
+def lab(farm):
+    made = labs.Lab(farm)
+    yield made
+    made.go.set()
+    assert not made.overlaps, "a node had begun while another was still at work on the request"

@@ -62,17 +62,17 @@ NODES = {
     "s1": {"services": {"llm": ollama(4, "llama3.2:3b", "llama3.2:1b")}},
     "s2": {"services": {"llm": {"engine": "vllm", "capacity": 4}}},
     # served by threads of the test, byte by byte: see scripted.py
-    "x1": {"services": {"raw": {"engine": "openai", "capacity": 2}}},
-    "x2": {"services": {"raw": {"engine": "openai", "capacity": 2}}},
+    "x1": {"services": {"llm": ollama(2, "raw:latest")}},
+    "x2": {"services": {"llm": ollama(2, "raw:latest")}},
 }
-MODELS = {"s2": ["phi"], "x1": ["raw"], "x2": ["raw"]}  # of nodes that have no pins
+MODELS = {"s2": ["phi"]}  # of nodes that have no pins
 SCRIPTED = ("x1", "x2")
 PERSONAS = {  # SERVICE in listen: its port is found when the farm comes up
     "cruncher": {"nodes": ["c1", "c2"], "listen": ["llm"], "cascade": ["fat-brain"]},
     "fat-brain": {"nodes": ["h1"], "listen": ["llm"]},
     "media-lab": {"nodes": ["m1"], "listen": ["llm", "image"], "affinity": "client"},
     "swarm": {"nodes": ["s1", "s2"], "listen": ["llm"]},
-    "lab": {"nodes": ["x1", "x2"], "listen": ["raw"]},
+    "lab": {"nodes": ["x1", "x2"], "listen": ["llm"]},
 }
 ALIASES = {
     "reasoning": [{"persona": "cruncher", "model": "deepseek-r1:latest"},
@@ -303,7 +303,7 @@ class Farm:
         for i, (name, spec) in enumerate(self.specs.items(), 1):
             spec["address"] = f"{self.net}.{i}"
             if name in SCRIPTED:
-                self.nodes[name] = scripted.Node(name, spec, MODELS[name])
+                self.nodes[name] = scripted.Node(name, spec)
             else:
                 self.nodes[name] = Node(self, name, spec, spec["address"])
         if self.direct:
@@ -457,6 +457,30 @@ class Farm:
 
     def healthy(self):
         return all(service["up"] for _, _, service in self.services())
+
+    def wait_for(self, condition, what, seconds=5):
+        return wait_until(condition, what, seconds, 0.005)
+
+    def wait_down(self, node):
+        """The controller knows that it is gone. To be there again is what calm() waits for."""
+        self.wait_for(lambda: not any(s["up"] for n, _, s in self.services() if n == node),
+                      f"{node} is known to be down")
+
+    def wait_active(self, *names_and_count):
+        *names, count = names_and_count
+        self.wait_for(lambda: sum(self.stats(n)["active"] for n in names) == count,
+                      f"{count} active on {' '.join(names)}")
+
+    def wait_model(self, name, there=True):
+        """The router has heard of it."""
+        def known():
+            connection = http.client.HTTPConnection(*self.router, timeout=5)
+            try:
+                connection.request("GET", f"/v1/models/{name}")
+                return (connection.getresponse().status == 200) == there
+            finally:
+                connection.close()
+        self.wait_for(known, f"the router knows {name}: {there}")
 
     def busy(self, node, service=None):
         return sum(s["busy"] for n, name, s in self.services()

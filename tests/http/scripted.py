@@ -4,8 +4,8 @@
     node.script = function(request)     called in a thread for each request that is no probe
     node.requests                       all of them, in order of arrival
 
-Probes are answered as an OpenAI-style engine does. A script that returns leaves the connection open
-for the next request; request.close() and request.reset() end it.
+Probes are answered as Ollama does. A script that returns leaves the connection open for the next
+request; request.close() and request.reset() end it.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ import struct
 import threading
 import time
 
-OK = b'{"id":"raw","object":"chat.completion","choices":[]}'
+OK = b'{"done":true,"choices":[]}'
+ESTABLISHED = 1  # linux/tcp_states.h
 
 
 class Request:
@@ -29,7 +30,7 @@ class Request:
         self.body = None
         self.arrived_ns = time.monotonic_ns()
         self.left_ns = None  # when the other side closed
-        self.left = threading.Event()
+        self.left, self.done = threading.Event(), False
 
     def field(self, name):
         return next((v for n, v in self.fields if n == name), None)
@@ -57,11 +58,15 @@ class Request:
         self.send(b"%x\r\n%s\r\n" % (len(data), data))
 
     def begin(self, kind="text/event-stream", *fields):
+        """The head of a stream."""
         self.send("\r\n".join(["HTTP/1.1 200 OK", "Transfer-Encoding: chunked",
                                f"Content-Type: {kind}", *fields]).encode() + b"\r\n\r\n")
 
-    def event(self, document):
-        self.chunk(b"data: %s\n\n" % json.dumps(document).encode())
+    def end(self):
+        self.send(b"0\r\n\r\n")
+
+    def document(self):
+        return json.loads(self.body)
 
     def wait_left(self, seconds=5):
         """Until the other side has closed; monotonic nanoseconds, or None."""
@@ -77,6 +82,14 @@ class Request:
         self.left.set()
         return self.left_ns
 
+    def abandoned(self):
+        """Has the other side closed by now? As the kernel knows it."""
+        try:
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        except OSError:
+            return True
+        return info[0] != ESTABLISHED
+
     def close(self):
         raise EOFError
 
@@ -86,9 +99,14 @@ class Request:
 
 
 class Node:
-    def __init__(self, name, spec, models):
+    def __init__(self, name, spec):
         service = next(iter(spec["services"].values()))
-        self.name, self.address, self.models = name, spec["address"], models
+        self.name, self.address, self.models = name, spec["address"], service["pin"]
+        listed = json.dumps({"models": [{"name": m, "model": m, "digest": "0" * 64, "size": 1,
+                                         "expires_at": "2318-01-01T00:00:00Z"}
+                                        for m in self.models]}).encode()
+        self.probes = {"/api/tags": listed, "/api/ps": listed,
+                       "/api/version": b'{"version":"0.12.0"}'}
         self.listener, self.lock, self.open = None, threading.Lock(), set()
         self.script, self.requests = None, []
         self.active = self.max_active = 0
@@ -157,10 +175,8 @@ class Node:
         if not line:
             raise EOFError
         request = Request(self, sock, stream, b"".join(lines).rstrip(b"\r\n"))
-        if request.target == "/v1/models" and not request.field("x-request-id"):
-            document = {"object": "list", "data": [{"id": m, "object": "model"}
-                                                   for m in self.models]}
-            request.answer(200, json.dumps(document).encode())
+        if request.method == "GET" and request.target in self.probes:
+            request.answer(200, self.probes[request.target])
             return
         with self.lock:
             self.requests.append(request)
