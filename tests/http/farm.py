@@ -64,15 +64,17 @@ NODES = {
     # served by threads of the test, byte by byte: see scripted.py
     "x1": {"services": {"llm": ollama(2, "raw:latest")}},
     "x2": {"services": {"llm": ollama(2, "raw:latest")}},
+    "y1": {"services": {"image": {"engine": "comfyui", "capacity": 4}}},
 }
 MODELS = {"s2": ["phi"]}  # of nodes that have no pins
-SCRIPTED = ("x1", "x2")
+SCRIPTED = ("x1", "x2", "y1")
 PERSONAS = {  # SERVICE in listen: its port is found when the farm comes up
     "cruncher": {"nodes": ["c1", "c2"], "listen": ["llm"], "cascade": ["fat-brain"]},
     "fat-brain": {"nodes": ["h1"], "listen": ["llm"]},
     "media-lab": {"nodes": ["m1"], "listen": ["llm", "image"], "affinity": "client"},
     "swarm": {"nodes": ["s1", "s2"], "listen": ["llm"]},
     "lab": {"nodes": ["x1", "x2"], "listen": ["llm"]},
+    "studio": {"nodes": ["y1"], "listen": ["image"], "affinity": "client"},
 }
 ALIASES = {
     "reasoning": [{"persona": "cruncher", "model": "deepseek-r1:latest"},

@@ -4,7 +4,7 @@
     node.script = function(request)     called in a thread for each request that is no probe
     node.requests                       all of them, in order of arrival
 
-Probes are answered as Ollama does. A script that returns leaves the connection open for the next
+Probes are answered as Ollama and ComfyUI do. A script that returns leaves the connection open for the next
 request; request.close() and request.reset() end it.
 """
 
@@ -101,12 +101,13 @@ class Request:
 class Node:
     def __init__(self, name, spec):
         service = next(iter(spec["services"].values()))
-        self.name, self.address, self.models = name, spec["address"], service["pin"]
+        self.name, self.address, self.models = name, spec["address"], service.get("pin", [])
         listed = json.dumps({"models": [{"name": m, "model": m, "digest": "0" * 64, "size": 1,
                                          "expires_at": "2318-01-01T00:00:00Z"}
                                         for m in self.models]}).encode()
         self.probes = {"/api/tags": listed, "/api/ps": listed,
-                       "/api/version": b'{"version":"0.12.0"}'}
+                       "/api/version": b'{"version":"0.12.0"}',
+                       "/prompt": b'{"exec_info":{"queue_remaining":0}}'}
         self.listener, self.lock, self.open = None, threading.Lock(), set()
         self.script, self.requests = None, []
         self.active = self.max_active = 0
