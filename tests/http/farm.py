@@ -43,7 +43,8 @@ SANITIZER = re.compile(r"^.*(AddressSanitizer|LeakSanitizer|runtime error:).*$",
 
 # How a simulated node behaves between tests: quick, and with more slots than it is said to have, so
 # that it is the router's counting that keeps it from too much.
-CALM = {"slots": 64, "tps": 2000, "ttft_ms": 1, "tokens": 8, "status": 0, "fail": "none"}
+CALM = {"slots": 64, "tps": 2000, "ttft_ms": 1, "tokens": 8, "token_bytes": 0, "answer_bytes": 0,
+        "stamp": False, "status": 0, "fail": "none", "fail_times": 0}
 
 QUEUE_MS, QUEUE_LENGTH, FIRST_BYTE_MS, MAX_BODY_MB = 1200, 4, 800, 16
 PROBE = {"interval_ms": 200, "timeout_ms": 150, "rise": 1, "fall": 2}
@@ -227,6 +228,8 @@ class Node:
             self.stop()
             self.start()
         self.set(**CALM)
+        for service in self.ports:
+            self.ask("POST", "/sim/reset", {}, service)
 
     def log(self):
         return "".join(process.log() for process in self.processes)

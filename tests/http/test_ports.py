@@ -204,6 +204,14 @@ def test_tunnel__the_simulated_comfyui_takes_one(farm, port):
     connection = port("media-lab", "image")
     connection.request("GET", "/ws?clientId=1", None, UPGRADE)
     answer = connection.answer(interim=True)
-    if answer.status == 404:
-        pytest.skip("this simnode has no websocket")
     assert answer.status == 101 and answer.field("sec-websocket-accept") == ACCEPT
+    assert "sid" in receive_text(connection)
+
+
+def receive_text(connection):
+    """A short text frame of a websocket (RFC 6455 5.2)."""
+    first, size = receive(connection, 2)
+    assert first == 0x81
+    if size == 126:
+        size = int.from_bytes(receive(connection, 2), "big")
+    return receive(connection, size).decode()
