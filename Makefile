@@ -54,7 +54,7 @@ BENCH    = $(BUILD)/tests/bench_packets
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf deps demo check unit packets lab bench asan valgrind lint format install uninstall clean help
+.PHONY: all bpf deps demo check unit packets lab http bench asan valgrind lint format install uninstall clean help
 .DEFAULT_GOAL = all
 
 all: $(PROGRAMS:%=$(BUILD)/%) ## build everything into build/
@@ -131,12 +131,15 @@ packets: $(ROOT_TESTS) ## packets through both BPF programs, and the loader (roo
 lab: all ## real TCP through network namespaces (root)
 	@scripts/run-tests --pytest tests/lab
 
+http: all ## the HTTP router: raw sockets, the npm clients, slow attackers
+	@scripts/run-tests --pytest tests/http
+
 check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as root
 	@$(MAKE) --no-print-directory check-all
 
 check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH)
 	@scripts/check-layers
-	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory --pytest tests/lab
+	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory --pytest tests/lab tests/http
 
 bench: deps ## ns per packet of each program, in one run (root)
 	@$(MAKE) --no-print-directory $(BENCH)
@@ -144,10 +147,10 @@ bench: deps ## ns per packet of each program, in one run (root)
 
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ASAN_MAKE = $(MAKE) --no-print-directory BUILD=build/asan HARDEN="-O1 -g" SANITIZE="$(SANITIZERS)"
-asan: deps ## unit, packet and lab tests under address and undefined-behaviour sanitizers
+asan: deps ## unit, packet, lab and http tests under address and undefined-behaviour sanitizers
 	@$(ASAN_MAKE) asan-run
 asan-run: all $(UNIT) $(ROOT_TESTS)
-	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --pytest tests/lab
+	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --pytest tests/lab tests/http
 
 valgrind: all ## megalithd through start, reload and stop: no leak, no error (root)
 	@scripts/check-memory
