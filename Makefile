@@ -163,7 +163,7 @@ lab: all ## real TCP through network namespaces (root)
 check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as root
 	@$(MAKE) --no-print-directory check-all
 
-http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the chain without a kernel datapath, on loopback (no root)
+http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the HTTP router: raw sockets, the npm clients, slow attackers (no root)
 	@scripts/run-tests --pytest tests/http
 
 check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
