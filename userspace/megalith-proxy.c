@@ -9,14 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
-<<<<<<< HEAD
 #include "base/buf.h"
-=======
 #include "base/limits.h"
->>>>>>> h-port
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/paths.h"
