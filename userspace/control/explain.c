@@ -162,9 +162,10 @@ static struct plan_row *made_model(const struct state *state, const char *model)
 	for (size_t i = 0; i < plan->n_endpoints; i++)
 		seen[i] = !has_model(state, i, model);
 	to = row->tiers;
-	for (size_t i = 0; i < plan->n_rows; i++)
-		for (size_t t = 0; t < plan->rows[i].n_tiers; t++)
-			made_add(plan, to, &plan->rows[i].tiers[t], seen);
+	for (size_t t = 0; t < MG_TIERS_MAX; t++)
+		for (size_t i = 0; i < plan->n_rows; i++)
+			if (t < plan->rows[i].n_tiers)
+				made_add(plan, to, &plan->rows[i].tiers[t], seen);
 	free(seen);
 	return row;
 }
