@@ -54,7 +54,7 @@ BENCH    = $(BUILD)/tests/bench_packets
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf deps demo check unit packets lab bench asan valgrind lint format install uninstall clean help
+.PHONY: all bpf deps demo check unit packets lab bench asan fuzz fuzz-build fuzz-programs valgrind lint format install uninstall clean help
 .DEFAULT_GOAL = all
 
 all: $(PROGRAMS:%=$(BUILD)/%) ## build everything into build/
@@ -149,6 +149,23 @@ asan: deps ## unit, packet and lab tests under address and undefined-behaviour s
 asan-run: all $(UNIT) $(ROOT_TESTS)
 	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --pytest tests/lab
 
+# Fuzzers, built apart: everything is compiled with coverage. Without a datapath, which they do not need.
+FUZZ     = $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS  = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_MAKE = $(MAKE) --no-print-directory BUILD=build/fuzz CC=$(CLANG) HARDEN="-O1 -g" \
+	SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" \
+	DATAPATH_SRC=userspace/datapath/none.c DATAPATH_LIBS= SKELETON=
+fuzz: deps ## every fuzzer, SECONDS=600 each, two at a time; FUZZERS="request scan" picks some
+	@scripts/fuzz --seconds $(or $(SECONDS),600) $(FUZZERS)
+fuzz-build: # what scripts/fuzz calls
+	+@$(FUZZ_MAKE) fuzz-programs
+fuzz-programs: $(FUZZ)
+$(BUILD)/obj/fuzz/%.o: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(PKG_CFLAGS) -Itests/fuzz $(CFLAGS) -c $< -o $@
+$(FUZZ): $(BUILD)/fuzz_%: $(BUILD)/obj/fuzz/fuzz_%.o $(LIB)
+	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -fsanitize=fuzzer $< $(LIB) $(LIBS) -o $@
+
 valgrind: all ## megalithd through start, reload and stop: no leak, no error (root)
 	@scripts/check-memory
 
@@ -196,4 +213,4 @@ clean: ## remove build/
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
--include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/*.d)
+-include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/*.d $(BUILD)/obj/fuzz/*.d)
