@@ -15,16 +15,10 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/control.h"
+#include "core/catalog.h"
 #include "core/plan.h"
 #include "fuzz.h"
 #include "net/http1.h"
-
-#if __has_include("core/catalog.h")
-#include "core/catalog.h"
-#define HAS_CATALOG 1
-#else
-#define HAS_CATALOG 0
-#endif
 
 #define DEADLINE_S 5
 
@@ -68,7 +62,6 @@ static bool plan_again(const struct json *root, struct buf *out)
 	return true;
 }
 
-#if HAS_CATALOG
 static bool catalog_again(const struct json *root, struct buf *out)
 {
 	char error[256] = "";
@@ -83,7 +76,6 @@ static bool catalog_again(const struct json *root, struct buf *out)
 	catalog_free(catalog);
 	return true;
 }
-#endif
 
 static void check_again(const struct json *root, bool (*again)(const struct json *, struct buf *))
 {
@@ -108,10 +100,8 @@ static void read_line(const uint8_t *data, size_t len)
 		return;
 	if (json_get(root, "plan"))
 		check_again(root, plan_again);
-#if HAS_CATALOG
 	if (json_get(root, "catalog"))
 		check_again(root, catalog_again);
-#endif
 	json_free(root);
 }
 

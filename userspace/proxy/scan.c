@@ -90,6 +90,7 @@ static bool is_continuation(unsigned char c)
 	return (c & 0xc0) == 0x80;
 }
 
+/* What has no room is cut off, and with it the rest of a character that has some. */
 static void keep(struct scan *s, const unsigned char *bytes, size_t n)
 {
 	size_t room, take;
@@ -142,7 +143,6 @@ static bool folds_to(const char *key, const char *word)
 /* `at`: the offset of its closing quote. */
 static int note_key(struct scan *s, size_t at)
 {
-	s->member = OTHER_MEMBER;
 	if (s->cut)
 		return 0;
 	for (unsigned i = 0; i < OTHER_MEMBER; i++) {
@@ -638,36 +638,4 @@ int scan_end(struct scan *s)
 	s->error = s->state == WANT_OBJECT ? "the body is empty" : "the JSON object does not end";
 	s->error_at = s->fed;
 	return -EBADMSG;
-}
-
-/* --- the way back --- */
-
-size_t scan_quote(char *out, const char *text)
-{
-	static const char hex[] = "0123456789abcdef";
-	static const char short_form[] = "btn\0fr"; /* of 8, 9, 10, 12 and 13 */
-	char *to = out;
-
-	*to++ = '"';
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\') {
-			*to++ = '\\';
-			*to++ = (char)c;
-		} else if (c >= 0x20) {
-			*to++ = (char)c;
-		} else if (c >= 8 && c <= 13 && c != 11) {
-			*to++ = '\\';
-			*to++ = short_form[c - 8];
-		} else {
-			memcpy(to, "\\u00", 4);
-			to[4] = hex[c >> 4];
-			to[5] = hex[c & 15];
-			to += 6;
-		}
-	}
-	*to++ = '"';
-	*to = '\0';
-	return (size_t)(to - out);
 }
