@@ -169,7 +169,8 @@ http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the HTTP router: raw sockets, the npm 
 check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
 	@scripts/check-layers
 	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory \
-		--script scripts/check-portable --pytest tests/http --pytest tests/lab
+		--script scripts/check-portable --together $(FUZZERS:%="scripts/fuzz --seconds 30 %") \
+		--pytest tests/http --pytest tests/lab
 
 bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay
 	@scripts/deps --bench

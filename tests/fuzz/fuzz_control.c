@@ -136,10 +136,19 @@ static struct world *world_of(void)
 	return &world;
 }
 
+static void watch(void *arg, struct control *control, const struct model *model)
+{
+	(void)arg;
+	(void)control;
+	(void)model;
+}
+
 static struct control *begin(struct world *world, uv_loop_t *loop)
 {
-	struct control_options options = {
-		.config = world->config, .state_dir = world->state_dir, .bpf_dir = world->bpf_dir};
+	struct control_options options = {.config = world->config,
+					  .state_dir = world->state_dir,
+					  .bpf_dir = world->bpf_dir,
+					  .watch = watch};
 	struct buf errors = {0};
 	struct model *model = control_config_load(world->config, &errors);
 	struct control *control;
