@@ -65,6 +65,9 @@ UNIT     = $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 ROOT_SRC = $(if $(SKELETON),$(wildcard tests/packets/test_*.c tests/datapath/test_*.c))
 ROOT_TESTS = $(foreach s,$(ROOT_SRC),$(BUILD)/tests/$(notdir $(s:.c=)))
 BENCH    = $(if $(SKELETON),$(BUILD)/tests/bench_packets)
+# What the tests in tests/http run besides the programs.
+HTTP_TOOLS = $(BUILD)/tests/scan_driver
+HTTP_BENCH = $(addprefix $(BUILD)/tests/,http_load http_node bare_relay)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -131,6 +134,9 @@ $(BUILD)/obj/tests/%.o: tests/datapath/%.c | $(SKELETON)
 $(BUILD)/obj/tests/%.o: tests/bench/%.c | $(SKELETON)
 	@mkdir -p $(@D)
 	$(CC) $(TEST_CFLAGS) -c $< -o $@
+$(BUILD)/obj/tests/%.o: tests/http/%.c | $(SKELETON)
+	@mkdir -p $(@D)
+	$(CC) $(TEST_CFLAGS) -c $< -o $@
 
 # What the packet tests and the packet bench share: building packets, running them, checking them.
 PACKET_HELPERS = $(patsubst tests/packets/%.c,$(BUILD)/obj/tests/%.o,$(filter-out tests/packets/test_%,$(wildcard tests/packets/*.c)))
@@ -142,6 +148,8 @@ NO_DATAPATH = $(BUILD)/tests/megalithd-no-datapath
 $(NO_DATAPATH): $(BUILD)/obj/megalithd.o $(BUILD)/obj/datapath/none.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
+$(HTTP_BENCH): $(BUILD)/obj/tests/bench_io.o
+$(BUILD)/tests/http_load: $(patsubst tests/bench/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/bench/load*.c))
 
 unit: $(UNIT) ## pure tests (no root)
 	@scripts/run-tests $(UNIT)
@@ -155,17 +163,19 @@ lab: all ## real TCP through network namespaces (root)
 check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as root
 	@$(MAKE) --no-print-directory check-all
 
-http: all $(NO_DATAPATH) ## the chain without a kernel datapath, on loopback (no root)
+http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the HTTP router: raw sockets, the npm clients, slow attackers (no root)
 	@scripts/run-tests --pytest tests/http
 
-check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(NO_DATAPATH)
+check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
 	@scripts/check-layers
 	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory \
 		--script scripts/check-portable --pytest tests/http --pytest tests/lab
 
-bench: deps ## ns per packet of each program, in one run (root)
-	@$(MAKE) --no-print-directory $(BENCH)
-	@$(BENCH) $(ARGS)
+bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay
+	@scripts/deps --bench
+	@$(MAKE) --no-print-directory all $(BENCH) $(HTTP_BENCH)
+	@$(BENCH)
+	@MEGALITH_BUILD=$(BUILD) tests/bench/bench_http $(ARGS)
 
 SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ASAN_MAKE = $(MAKE) --no-print-directory BUILD=build/asan HARDEN="-O1 -g" SANITIZE="$(SANITIZERS)"

@@ -64,10 +64,12 @@ static void on_probe(void *arg, size_t endpoint, const struct probe_result *resu
 		.reason = result->reason,
 		.rtt_us = result->rtt_us,
 		.ttfb_ms = result->ttfb_ms,
-		.models = result->models,
-		.n_models = result->n_models,
-		.loaded = result->loaded,
-		.n_loaded = result->n_loaded,
+		.models = result->models.list,
+		.about = result->models.entries,
+		.n_models = result->models.n,
+		.loaded = result->loaded.list,
+		.running = result->loaded.entries,
+		.n_loaded = result->loaded.n,
 	};
 
 	control_note(arg, endpoint, &seen);

@@ -30,7 +30,7 @@ static void lead(struct json_writer *w)
 		new_line(w);
 }
 
-static void put_text(struct json_writer *w, const char *text)
+void json_put_text(struct json_writer *w, const char *text)
 {
 	lead(w);
 	buf_puts(w->out, text);
@@ -113,7 +113,7 @@ void json_put_int(struct json_writer *w, int64_t number)
 	char text[24];
 
 	snprintf(text, sizeof(text), "%" PRId64, number);
-	put_text(w, text);
+	json_put_text(w, text);
 }
 
 /* The fewest digits that read back as the same number; JSON has no infinity: null. */
@@ -130,17 +130,17 @@ void json_put_double(struct json_writer *w, double number)
 		if (strtod(text, NULL) == number)
 			break;
 	}
-	put_text(w, text);
+	json_put_text(w, text);
 }
 
 void json_put_bool(struct json_writer *w, bool truth)
 {
-	put_text(w, truth ? "true" : "false");
+	json_put_text(w, truth ? "true" : "false");
 }
 
 void json_put_null(struct json_writer *w)
 {
-	put_text(w, "null");
+	json_put_text(w, "null");
 }
 
 void json_pair_string(struct json_writer *w, const char *name, const char *text)

@@ -120,6 +120,14 @@ static void get_status(struct request *request)
 	answer_json(request, &out);
 }
 
+/* Who may know the keys' digests: the proxy needs them, an operator's tools do not. */
+static bool is_trusted(const struct control_access *access, uid_t uid)
+{
+	if (uid == (uid_t)-1)
+		return false;
+	return uid == 0 || uid == geteuid() || (access->has_proxy && uid == access->proxy_uid);
+}
+
 static void get_plan(struct request *request)
 {
 	const char *follow = exchange_query(request->exchange, "follow");
@@ -129,10 +137,11 @@ static void get_plan(struct request *request)
 		if (*follow && strcmp(follow, "1") != 0)
 			refuse(request, 400, "follow: must be 0 or 1");
 		else
-			follow_begin(request->control, request->exchange);
+			follow_begin(request->control, request->exchange,
+				     is_trusted(&request->control->options.access, request->uid));
 		return;
 	}
-	follow_plan_write(request->control, &out);
+	follow_plan_write(&request->control->state, NULL, &out);
 	answer_json(request, &out);
 }
 

@@ -16,6 +16,7 @@
 
 struct control;
 struct follower;
+struct keys;
 struct server;
 
 struct control_access {	 /* who may change something; root and our own user always may */
@@ -39,6 +40,8 @@ struct control {
 	uv_loop_t *loop;
 	struct control_options options;
 	struct state state;
+	uint8_t salt[16];      /* of the keys' digests, as long as we live */
+	struct keys *keys;     /* NULL: none are configured, or read yet */
 	struct server *server; /* NULL: does not listen */
 	struct follower *followers;
 	size_t n_followers;
@@ -63,6 +66,14 @@ struct model *control_config_load(const char *path, struct buf *errors);
 struct control *control_new(uv_loop_t *loop, const struct control_options *options,
 			    struct model *model);
 
+/*
+ * Reads the keys that clients may use, when the configuration has a file of them; before
+ * control_start(). 0, or -EINVAL or -ENOMEM with one line in `errors`.
+ */
+int control_keys_load(struct control *control, struct buf *errors);
+/* Would they be read? For --check. */
+int control_keys_check(const struct model *model, struct buf *errors);
+
 /* The control socket. gid (gid_t)-1: leave the group. 0 or -errno. */
 int control_listen(struct control *control, const char *path, unsigned mode, gid_t gid);
 
@@ -81,14 +92,15 @@ void control_note(struct control *control, size_t endpoint, const struct observa
 
 /*
  * Makes a plan and publishes it: now (an operator's order); or once in the next turn of the loop,
- * or 50 ms after the last plan, however often it is called.
+ * or 50 ms after the last plan (1 s, when only models have changed), however often it is called.
  */
 void control_publish(struct control *control);
 void control_changed(struct control *control);
 
 /*
  * Reads the configuration again. 0, with what takes effect only at the next start in `note` (may
- * stay empty); or -EINVAL with the lines in `errors`, or -ENOMEM: the old one stays.
+ * stay empty); or -EINVAL with the lines in `errors`, or -ENOMEM: the old one stays, and so do the
+ * keys.
  */
 int control_reload(struct control *control, struct buf *errors, struct buf *note);
 

@@ -59,6 +59,14 @@ static int fail(const char *what, int err)
 
 /* --- before the loop --- */
 
+/* On stderr, and frees them. The exit code. */
+static int errors_say(struct buf *errors)
+{
+	fputs(errors->data ? errors->data : "out of memory\n", stderr);
+	buf_fini(errors);
+	return EXIT_USAGE;
+}
+
 static struct model *config_read(const char *path)
 {
 	struct buf errors = {0};
@@ -73,13 +81,18 @@ static struct model *config_read(const char *path)
 int daemon_check(const char *config)
 {
 	struct model *model = config_read(config);
+	struct buf errors = {0};
+	int code = EXIT_DONE;
 
 	if (!model)
 		return EXIT_USAGE;
-	printf("%s: ok: %zu nodes, %zu personas, %zu models\n", config, model->n_nodes,
-	       model->n_personas, model->n_aliases);
+	if (control_keys_check(model, &errors))
+		code = errors_say(&errors);
+	else
+		printf("%s: ok: %zu nodes, %zu personas, %zu models\n", config, model->n_nodes,
+		       model->n_personas, model->n_aliases);
 	model_free(model);
-	return EXIT_DONE;
+	return code;
 }
 
 /* Only root can give the socket to a group, and be somebody else in a child. */
@@ -460,6 +473,7 @@ static int begin(struct daemon *daemon)
 static int run(struct daemon *daemon, struct model *model)
 {
 	int err = uv_loop_init(&daemon->loop);
+	struct buf errors = {0};
 
 	if (err) {
 		model_free(model);
@@ -469,6 +483,8 @@ static int run(struct daemon *daemon, struct model *model)
 	daemon->control = control_make(daemon, model);
 	if (!daemon->control)
 		return fail("start", -errno);
+	if (control_keys_load(daemon->control, &errors))
+		return errors_say(&errors);
 	if (begin(daemon))
 		return EXIT_FAILED;
 	ready_say(daemon);

@@ -4,20 +4,60 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/follow.h"
+#include "core/catalog.h"
+#include "core/keys.h"
 
 struct follower {
 	struct exchange *exchange;
+	bool trusted;	/* is told the keys */
 	size_t longest; /* line so far: the plan of a large farm alone is more than may be unread */
 	struct follower *next;
 };
 
-void follow_plan_write(const struct control *control, struct buf *out)
+static struct catalog *catalog_make(const struct state *state)
 {
+	size_t n = state->model->n_endpoints;
+	struct catalog_known *known = calloc(n + 1, sizeof(*known));
+	struct catalog *catalog = NULL;
+
+	for (size_t i = 0; known && i < n; i++) {
+		const struct known_models *of = &state->known[i];
+
+		known[i] = (struct catalog_known){
+			.said = of->models.list != NULL,
+			.models = of->models.list,
+			.about = of->models.texts,
+			.n_models = of->models.n,
+			.loaded = of->loaded.list,
+			.running = of->loaded.texts,
+			.n_loaded = of->loaded.n,
+		};
+	}
+	if (known)
+		catalog = catalog_build(state->model, known);
+	free(known);
+	return catalog;
+}
+
+void follow_plan_write(const struct state *state, const struct keys *keys, struct buf *out)
+{
+	struct catalog *catalog = catalog_make(state);
+	struct json_writer w = {.out = out};
+
+	if (!catalog) {
+		out->failed = true;
+		return;
+	}
 	buf_puts(out, "{\"plan\":");
-	plan_write(control->state.plan, out);
-	while (out->len > 0 && out->data[out->len - 1] == '\n')
-		out->len--;
+	plan_write(state->plan, out);
+	buf_puts(out, ",\"catalog\":");
+	catalog_write(catalog, out);
+	if (keys) {
+		buf_puts(out, ",\"keys\":");
+		keys_write(keys, &w);
+	}
 	buf_puts(out, "}\n");
+	catalog_free(catalog);
 }
 
 void follow_load_write(const struct state *state, struct json_writer *w)
@@ -65,7 +105,14 @@ static void send_one(struct control *control, struct follower *follower, const s
 	exchange_abort(exchange);
 }
 
-static void send_all(struct control *control, const struct buf *line)
+enum audience { EVERYBODY, STRANGERS, TRUSTED };
+
+static bool is_meant(const struct follower *follower, enum audience audience)
+{
+	return audience == EVERYBODY || follower->trusted == (audience == TRUSTED);
+}
+
+static void send_all(struct control *control, const struct buf *line, enum audience audience)
 {
 	struct follower *next;
 
@@ -73,17 +120,18 @@ static void send_all(struct control *control, const struct buf *line)
 		return; /* no memory now: the next line says it all again */
 	for (struct follower *at = control->followers; at; at = next) {
 		next = at->next;
-		send_one(control, at, line);
+		if (is_meant(at, audience))
+			send_one(control, at, line);
 	}
 }
 
-void follow_begin(struct control *control, struct exchange *exchange)
+void follow_begin(struct control *control, struct exchange *exchange, bool trusted)
 {
 	struct follower *follower = calloc(1, sizeof(*follower));
 	struct buf line = {0};
 
 	if (!control->held_until_ms)
-		follow_plan_write(control, &line);
+		follow_plan_write(&control->state, trusted ? control->keys : NULL, &line);
 	if (!follower || buf_failed(&line)) {
 		free(follower);
 		buf_fini(&line);
@@ -91,6 +139,7 @@ void follow_begin(struct control *control, struct exchange *exchange)
 		return;
 	}
 	follower->exchange = exchange;
+	follower->trusted = trusted;
 	follower->next = control->followers;
 	control->followers = follower;
 	control->n_followers++;
@@ -101,15 +150,30 @@ void follow_begin(struct control *control, struct exchange *exchange)
 	buf_fini(&line);
 }
 
-void follow_plan_send(struct control *control)
+static void plan_send(struct control *control, const struct keys *keys, enum audience audience)
 {
+	const struct follower *follower = control->followers;
 	struct buf line = {0};
 
-	if (!control->followers || control->held_until_ms)
+	while (follower && !is_meant(follower, audience))
+		follower = follower->next;
+	if (!follower)
 		return;
-	follow_plan_write(control, &line);
-	send_all(control, &line);
+	follow_plan_write(&control->state, keys, &line);
+	send_all(control, &line, audience);
 	buf_fini(&line);
+}
+
+void follow_plan_send(struct control *control)
+{
+	if (control->held_until_ms)
+		return;
+	if (!control->keys) {
+		plan_send(control, NULL, EVERYBODY);
+		return;
+	}
+	plan_send(control, control->keys, TRUSTED);
+	plan_send(control, NULL, STRANGERS);
 }
 
 void follow_load_send(struct control *control)
@@ -123,7 +187,7 @@ void follow_load_send(struct control *control)
 	follow_load_write(&control->state, &w);
 	json_end(&w, '}');
 	buf_puts(&line, "\n");
-	send_all(control, &line);
+	send_all(control, &line, EVERYBODY);
 	buf_fini(&line);
 }
 

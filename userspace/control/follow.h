@@ -15,10 +15,12 @@
 struct json_writer;
 void follow_load_write(const struct state *state, struct json_writer *w);
 
-/* {"plan": ...} and a newline. */
-void follow_plan_write(const struct control *control, struct buf *out);
+/* {"plan": ..., "catalog": ...} and a newline; with "keys" when `keys` is not NULL. */
+struct keys;
+void follow_plan_write(const struct state *state, const struct keys *keys, struct buf *out);
 
-void follow_begin(struct control *control, struct exchange *exchange);
+/* `trusted`: this one is told the keys, too. */
+void follow_begin(struct control *control, struct exchange *exchange, bool trusted);
 void follow_plan_send(struct control *control);
 void follow_load_send(struct control *control);
 /* The peer of an exchange has left; it may be a follower's. */

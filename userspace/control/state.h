@@ -19,13 +19,15 @@ struct observation { /* what a probe found out; only read during the call */
 	enum probe_reason reason;
 	uint32_t rtt_us, ttfb_ms;
 	char *const *models; /* NULL: not said this time */
+	char *const *about;  /* of each, as in core/catalog.h; NULL: nothing */
 	size_t n_models;
-	char *const *loaded;
+	char *const *loaded, *const *running; /* the same of those in memory */
 	size_t n_loaded;
 };
 
 struct names { /* list NULL: the engine has never said */
 	char **list;
+	char **texts; /* what it says of each; an element may be NULL */
 	size_t n;
 };
 
@@ -68,8 +70,14 @@ int state_model_set(struct state *state, struct model *model);
 /* Makes the plan anew, with the next version. 0 or -ENOMEM (the old plan stays). */
 int state_plan_make(struct state *state);
 
-/* A probe's result. True: the endpoint went up or down, so the plan must be made anew. */
-bool state_note(struct state *state, size_t endpoint, const struct observation *seen);
+/*
+ * A probe's result. What changed by it, so that followers have to be told: the endpoint went up or
+ * down; it has other models than before, or others in memory. The newest of what an engine says of
+ * its models is kept, but is no change: some of it is another at each question.
+ */
+#define STATE_TURNED 1u
+#define STATE_MODELS 2u
+unsigned state_note(struct state *state, size_t endpoint, const struct observation *seen);
 bool state_all_known(const struct state *state); /* every endpoint has been probed once */
 
 /* The operator's override of a node, NULL when there is none. */

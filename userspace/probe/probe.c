@@ -78,8 +78,8 @@ static void finish(struct target *target, enum probe_reason reason)
 	target->round++;
 	target->prober->note(target->prober->arg, (size_t)(target - target->prober->targets),
 			     result);
-	probe_names_free(&result->models, &result->n_models);
-	probe_names_free(&result->loaded, &result->n_loaded);
+	probe_names_free(&result->models);
+	probe_names_free(&result->loaded);
 	memset(result, 0, sizeof(*result));
 	if (!target->prober->stopped)
 		timer_arm(target);
@@ -246,8 +246,8 @@ void prober_free(struct prober *prober)
 		if (target->client)
 			client_cancel(target->client);
 		target->client = NULL;
-		probe_names_free(&target->result.models, &target->result.n_models);
-		probe_names_free(&target->result.loaded, &target->result.n_loaded);
+		probe_names_free(&target->result.models);
+		probe_names_free(&target->result.loaded);
 		uv_close((uv_handle_t *)&target->timer, on_close);
 	}
 	if (n == 0)

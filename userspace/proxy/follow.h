@@ -13,12 +13,15 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "core/catalog.h"
+#include "core/keys.h"
 #include "core/plan.h"
 
 struct follow;
 
 struct follow_events {
-	void (*on_plan)(void *arg, struct plan *plan); /* the callee's */
+	/* All three are the callee's; `keys` is NULL when none came. */
+	void (*on_plan)(void *arg, struct plan *plan, struct catalog *catalog, struct keys *keys);
 	/* pairs[i] = {busy, connections} of endpoint i, as the kernel counts. */
 	void (*on_load)(void *arg, const uint32_t (*pairs)[2], size_t count);
 	/* All follow_refresh() up to this ticket are served: the counts are of now, or cannot be
