@@ -138,9 +138,9 @@ lab: all ## real TCP through network namespaces (root)
 check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as root
 	@$(MAKE) --no-print-directory check-all
 
-check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH)
+check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_BENCH)
 	@scripts/check-layers
-	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory --pytest tests/lab
+	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory --script scripts/check-streams --pytest tests/lab
 
 bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay
 	@scripts/deps --bench
