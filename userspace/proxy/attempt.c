@@ -211,7 +211,7 @@ void attempt_begin(struct request *request, size_t endpoint)
 	if (!request->opaque || is_inference(request))
 		wait_start(&request->wait, &router->first_bytes, request->heard_ms);
 	/* What cannot be sent twice does not go on a connection that may be about to end. */
-	take_upstream(request, to, !is_inference(request));
+	take_upstream(request, to, !is_inference(request) || request->fresh);
 }
 
 /* ---- the answer ---- */
@@ -514,6 +514,10 @@ static const struct {
 	[UPSTREAM_BAD] = {ATTEMPT_BROKE, NULL, "its answer is not valid HTTP"},
 };
 
+/*
+ * Asked last for a while. A node that refuses, or dies in the middle of an answer, is also told to
+ * the controller: nobody else should have to find out.
+ */
 static void mark(struct request *request, const char *what)
 {
 	struct router *router = request->router;
@@ -521,34 +525,24 @@ static void mark(struct request *request, const char *what)
 	if (!what || request->endpoint == VIEW_GONE)
 		return;
 	view_suspect(router->view, request->endpoint, uv_now(router->loop));
-	router->events->on_mark(router->arg, request->endpoint, what);
-}
-
-/* A kept connection that the node had just closed: the same node, on a new one. */
-static bool was_too_old(const struct request *request, bool reused, enum upstream_end why)
-{
-	return reused && request->state == REQUEST_TRYING && !request->answer.len &&
-	       (why == UPSTREAM_RESET || why == UPSTREAM_CLOSED) &&
-	       request->endpoint != VIEW_GONE;
+	if (!request->head_sent || request->state == REQUEST_RELAYING)
+		router->events->on_mark(router->arg, request->endpoint, what);
 }
 
 static void on_end(void *arg, enum upstream_end why)
 {
 	struct request *request = arg;
-	bool reused = upstream_reused(request->up);
+	enum attempt_how how = ends[why].how;
 
+	/* A kept connection that breaks before any answer may just have been too old. */
+	if (upstream_reused(request->up) && how == ATTEMPT_BROKE && !request->answer.len &&
+	    request->state == REQUEST_TRYING)
+		how = ATTEMPT_STALE;
+	else
+		mark(request, ends[why].mark);
 	request->up = NULL; /* closed, and nothing more comes from it */
-	request->head_sent = false;
-	if (was_too_old(request, reused, why)) {
-		request->attempts++;
-		request->router->tally.retries++;
-		take_upstream(request, &request->router->view->plan->endpoints[request->endpoint],
-			      true);
-		return;
-	}
-	mark(request, ends[why].mark);
 	if (request->state == REQUEST_TRYING)
-		request_failed(request, ends[why].how, ends[why].text);
+		request_failed(request, how, ends[why].text);
 	else if (request->state == REQUEST_TUNNEL)
 		down_close(request->down, why == UPSTREAM_RESET);
 	else

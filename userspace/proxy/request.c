@@ -598,7 +598,9 @@ static void route_it(struct request *request)
 		refuse_unknown(request);
 		return;
 	}
-	request->hash = hash_of(request, request->route->session);
+	request->hash = request->path->kind == PATH_VERSION
+				? 1
+				: hash_of(request, request->route->session);
 	request_steer(request);
 }
 
@@ -628,6 +630,14 @@ static uint32_t engines_of(const struct request *request)
 	return request->path->dialect == DIALECT_OLLAMA ? ROUTE_ENGINE(ENGINE_OLLAMA) : ROUTE_LLM;
 }
 
+/* The same node for all who ask for the version: so it does not seem to change. */
+static bool is_sticky(const struct request *request, const struct plan_row *row)
+{
+	if (!request->route)
+		return row->affinity == MG_AFFINITY_CLIENT;
+	return request->route->session || request->path->kind == PATH_VERSION;
+}
+
 static enum view_answer pick(struct request *request, size_t target, const struct plan_row *row,
 			     size_t *endpoint)
 {
@@ -636,8 +646,7 @@ static enum view_answer pick(struct request *request, size_t target, const struc
 		.row = row,
 		.hash = request->hash,
 		.engines = engines_of(request),
-		.sticky = request->route ? request->route->session
-					 : row->affinity == MG_AFFINITY_CLIENT,
+		.sticky = is_sticky(request, row),
 		.now_ms = uv_now(request->router->loop),
 		.tried = tried,
 		.n_tried = request->n_tried,
@@ -646,7 +655,8 @@ static enum view_answer pick(struct request *request, size_t target, const struc
 	for (size_t i = 0; i < request->n_tried; i++) {
 		const struct tried *of = &request->tried[i];
 
-		tried[n++] = of->dead || of->target == target ? of->endpoint : VIEW_GONE;
+		tried[n++] = of->dead || of->stale || of->target == target ? of->endpoint
+									    : VIEW_GONE;
 	}
 	return view_pick(request->router->view, &ask, endpoint);
 }
@@ -672,6 +682,23 @@ static bool try_targets(struct request *request, bool *full)
 		*full = *full || answer == VIEW_FULL;
 	}
 	return false;
+}
+
+/* Those whose kept connection was too old may be asked once more. True: there are some. */
+static bool forgive_stale(struct request *request)
+{
+	bool some = false;
+
+	for (size_t i = 0; i < request->n_tried; i++) {
+		struct tried *of = &request->tried[i];
+
+		if (!of->stale)
+			continue;
+		some = true;
+		of->stale = false;
+		of->endpoint = VIEW_GONE;
+	}
+	return some;
 }
 
 /* What to say when every node that was asked failed. */
@@ -739,7 +766,8 @@ void request_steer(struct request *request)
 		give_up(request);
 		return;
 	}
-	if (try_targets(request, &full))
+	if (try_targets(request, &full) || (!full && forgive_stale(request) &&
+					    try_targets(request, &full)))
 		return;
 	if (full)
 		wait_for_room(request);
@@ -767,7 +795,9 @@ static bool remember_tried(struct request *request, enum attempt_how how)
 		.endpoint = request->endpoint,
 		.target = request->target,
 		.dead = how == ATTEMPT_UNREACHED || how == ATTEMPT_BROKE || how == ATTEMPT_DOWN,
+		.stale = how == ATTEMPT_STALE,
 	};
+	request->fresh = request->fresh || how == ATTEMPT_STALE;
 	return true;
 }
 

@@ -27,8 +27,8 @@
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
 #define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
 #define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
-#define ROUTER_LINGER_MS   2000	   /* for a client that has been refused and still sends */
-#define ROUTER_LINGER_MAX  262144  /* bytes of it that are thrown away */
+#define ROUTER_LINGER_MS   5000	   /* for a client that has been refused and still sends */
+#define ROUTER_LINGER_MAX  ((size_t)256 << 20) /* bytes of it that are thrown away */
 #define ROUTER_STALL_MS	   60000   /* a client that takes no byte of what waits for it */
 #define ROUTER_BODY_MS	   10000   /* windows in which a body has to grow by */
 #define ROUTER_BODY_MIN	   1024	   /* bytes */
@@ -58,6 +58,7 @@ enum attempt_how { /* how an attempt failed */
 	ATTEMPT_UNREACHED, /* no connection: nothing was written */
 	ATTEMPT_LOCAL,	   /* no socket, no memory here */
 	ATTEMPT_BROKE,	   /* reset, closed, not HTTP */
+	ATTEMPT_STALE,	   /* the same on a kept connection, before any answer */
 	ATTEMPT_LIMIT,	   /* 429 */
 	ATTEMPT_BUSY,	   /* 503, or a stream that begins with an error */
 	ATTEMPT_GATEWAY,   /* 502, 504 */
@@ -104,7 +105,7 @@ struct request { /* from the end of its head to the end of its answer */
 	unsigned attempts;
 	unsigned failed[ATTEMPT_HOW_COUNT]; /* how often, by how */
 	char why[120];			    /* the last one, for the client */
-	bool retry_fresh; /* a kept connection was too old: once more, on a new one */
+	bool fresh;	  /* no kept connection any more: one was too old */
 
 	struct upstream *up;
 	size_t endpoint;	/* VIEW_GONE: none, or it left the plan */
@@ -131,6 +132,7 @@ struct tried { /* an endpoint that did not answer it */
 	size_t endpoint; /* VIEW_GONE is allowed */
 	size_t target;	 /* for which it was asked */
 	bool dead;	 /* it is of no use for other models either */
+	bool stale;	 /* only its kept connection was: when there is nobody else, once more */
 };
 #define TRIED_MAX 16 /* attempts of one request */
 
