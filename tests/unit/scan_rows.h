@@ -472,6 +472,8 @@ static const struct form_row form_rows[] = {
 	T("one that needs quotes", "multipart/form-data; boundary=a/b", "a/b", BAD_TYPE),
 	T("one in single quotes, which are part of it", "multipart/form-data; boundary='a'", "'a'",
 	  "a"),
+	T("a control character in quotes", "multipart/form-data; boundary=a; x=\"\x1f\"", "a",
+	  BAD_TYPE),
 	T("quotes that do not end", "multipart/form-data; boundary=\"a", "a", BAD_TYPE),
 	T("quotes that end in a backslash", "multipart/form-data; boundary=\"a\\\"", "a\\",
 	  BAD_TYPE),
