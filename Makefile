@@ -166,10 +166,10 @@ check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as ro
 http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the HTTP router: raw sockets, the npm clients, slow attackers (no root)
 	@scripts/run-tests --pytest tests/http
 
-check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
+check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
 	@scripts/check-layers
 	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory \
-		--script scripts/check-portable --together $(FUZZERS:%="scripts/fuzz --seconds 30 %") \
+		--script scripts/check-streams --script scripts/check-portable --together $(FUZZERS:%="scripts/fuzz --seconds 30 %") \
 		--pytest tests/http --pytest tests/lab
 
 bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay

@@ -47,6 +47,7 @@ class Gateway:
 
     def __init__(self, daemon, *arguments):
         self.arguments = arguments
+        self.running = []
         self.dir = Path(tempfile.mkdtemp(prefix="megalith-portable-"))
         self.dir.chmod(0o755)
         self.home = self.dir / "home"
@@ -61,7 +62,8 @@ class Gateway:
         self.node_http, self.node_raw, self.http, self.raw, self.router, self.admin = free_ports(6)
         self.config = self.dir / "megalith.json"
         self.write_config()
-        self.running = []
+
+    def up(self):
         self.start("megalith-simnode", "--name", "mini", "--models", "llama3.2:1b", "--listen",
                    f"127.0.0.1:{self.node_http}")
         self.start("megalith-simnode", "--name", "mini", "--engine", "tcp", "--listen", f"127.0.0.1:{self.node_raw}")
@@ -168,13 +170,12 @@ def alive(pid):
 @pytest.fixture(scope="module", params=[("megalithd", "--datapath", "none"), ("tests/megalithd-no-datapath",)],
                 ids=["datapath-none", "no-datapath"])
 def gateway(request):
-    made = None
+    made = Gateway(*request.param)
     try:
-        made = Gateway(*request.param)
+        made.up()
         yield made
     finally:
-        if made:
-            made.down()
+        made.down()
 
 
 def test_serves_without_a_datapath(gateway):

@@ -184,6 +184,9 @@ static void model_drop(struct state *state)
 
 void state_fini(struct state *state)
 {
+	tally_fini(&state->past);
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++)
+		tally_fini(&state->tallies[i].tally);
 	model_drop(state);
 	free(state->overrides);
 	memset(state, 0, sizeof(*state));
@@ -254,6 +257,16 @@ unsigned state_note(struct state *state, size_t endpoint, const struct observati
 		       model->probe.rise, model->probe.fall))
 		changes |= STATE_TURNED;
 	return changes;
+}
+
+bool state_mark(struct state *state, size_t endpoint, enum probe_reason why, uint64_t now_ms)
+{
+	const struct model *model = state->model;
+
+	if (endpoint >= model->n_endpoints)
+		return false;
+	return score_suspect(&state->scores[endpoint], why, model->probe.rise, now_ms,
+			     (uint64_t)STATE_MARK_INTERVALS * model->probe.interval_ms);
 }
 
 bool state_all_known(const struct state *state)
@@ -381,10 +394,58 @@ int state_relay_note(struct state *state, int64_t pid, const uint32_t *busy, uin
 	return 0;
 }
 
+/* The place of a proxy: its own, a free one, or that of whoever has been silent for longest. */
+static struct proxy_tally *tally_slot(struct state *state, int64_t pid)
+{
+	struct proxy_tally *best = &state->tallies[0];
+
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++) {
+		struct proxy_tally *at = &state->tallies[i];
+
+		if (at->pid == pid)
+			return at;
+		if (best->pid && (!at->pid || at->seen_ms < best->seen_ms))
+			best = at;
+	}
+	return best;
+}
+
+void state_tally_set(struct state *state, int64_t pid, struct tally *tally, uint64_t now_ms)
+{
+	struct proxy_tally *slot = tally_slot(state, pid);
+
+	if (slot->pid && slot->pid != pid) {
+		slot->tally.queued = 0;
+		tally_add(&state->past, &slot->tally);
+	}
+	tally_fini(&slot->tally);
+	slot->pid = pid;
+	slot->seen_ms = now_ms;
+	slot->tally = *tally;
+	memset(tally, 0, sizeof(*tally));
+}
+
+void state_tally_sum(const struct state *state, struct tally *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	tally_add(sum, &state->past);
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++)
+		tally_add(sum, &state->tallies[i].tally);
+}
+
+static void tallies_expire(struct state *state, uint64_t now_ms)
+{
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++) {
+		if (now_ms - state->tallies[i].seen_ms > STATE_RELAY_TTL_MS)
+			state->tallies[i].tally.queued = 0; /* nobody waits at one that is gone */
+	}
+}
+
 void state_relay_expire(struct state *state, uint64_t now_ms)
 {
 	bool changed = false;
 
+	tallies_expire(state, now_ms);
 	for (size_t i = 0; i < STATE_RELAYS_MAX; i++) {
 		struct relay *relay = &state->relays[i];
 
@@ -396,6 +457,19 @@ void state_relay_expire(struct state *state, uint64_t now_ms)
 	}
 	if (changed)
 		relayed_sum(state);
+}
+
+uint32_t state_relayed_by_others(const struct state *state, size_t endpoint, int64_t pid)
+{
+	uint32_t sum = 0;
+
+	for (size_t r = 0; r < STATE_RELAYS_MAX; r++) {
+		const struct relay *relay = &state->relays[r];
+		uint32_t busy = relay->busy && relay->pid != pid ? relay->busy[endpoint] : 0;
+
+		sum = sum > UINT32_MAX - busy ? UINT32_MAX : sum + busy;
+	}
+	return sum;
 }
 
 size_t state_relay_count(const struct state *state)

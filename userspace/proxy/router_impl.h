@@ -9,13 +9,14 @@
 
 #include <sys/queue.h>
 
+#include "core/tally.h"
 #include "net/http1.h"
 #include "net/listen.h"
+#include "proxy/dialect.h"
 #include "proxy/events.h"
 #include "proxy/outbox.h"
 #include "proxy/router.h"
 #include "proxy/scan.h"
-#include "proxy/tally.h"
 #include "proxy/upstream.h"
 #include "proxy/wait.h"
 
@@ -24,6 +25,8 @@
 #define ROUTER_PENDING_MAX 65536   /* pipelined bytes behind a request */
 #define ROUTER_HOLD_MAX	   65536   /* of a stream whose first event is not there yet */
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
+#define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
+#define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
 #define ROUTER_LINGER_MS   2000	   /* for a client that has been refused and still sends */
 #define ROUTER_LINGER_MAX  262144  /* bytes of it that are thrown away */
 #define ROUTER_STALL_MS	   60000   /* a client that takes no byte of what waits for it */
@@ -63,6 +66,12 @@ enum attempt_how { /* how an attempt failed */
 	ATTEMPT_HOW_COUNT,
 };
 
+struct refused { /* to be said when the rest of the body has been thrown away */
+	enum refusal why;
+	char fields[64];
+	char text[320];
+};
+
 struct request { /* from the end of its head to the end of its answer */
 	struct downstream *down;
 	struct router *router;
@@ -80,6 +89,7 @@ struct request { /* from the end of its head to the end of its answer */
 
 	struct buf body;
 	size_t body_before; /* RECEIVING: its length when the window began */
+	struct refused *refused; /* NULL: not, or said already */
 	struct scan *scan;  /* while it is being received */
 	size_t model_at, model_len; /* what is replaced in the body: with quotes, but for forms */
 	bool form;		    /* the model is a form's field: no quotes */
@@ -103,7 +113,8 @@ struct request { /* from the end of its head to the end of its answer */
 	struct buf out;		/* head and the model's name, as sent to the node */
 	uint64_t heard_ms;	/* the node's last bytes */
 	struct events events;
-	struct buf hold;	/* of a stream: the head for the client, and what came behind it */
+	struct buf answer;	/* the head for the client, until it goes */
+	struct buf hold;	/* of a stream: what came before its first event, or in half a line */
 	int status;		/* of the node's answer */
 	bool node_chunked;	/* the answer goes on in chunks */
 	bool bodiless;		/* it has no body */
@@ -175,7 +186,7 @@ struct router {
 	struct tally tally;
 	uv_timer_t tick, second;
 	unsigned timers; /* not closed yet */
-	size_t n_downs, n_requests, n_queued, held_bytes;
+	size_t n_downs, n_requests, held_bytes;
 	uint64_t ids;
 	uint32_t seed;
 	bool paused, stopping, freeing;

@@ -215,6 +215,8 @@ static void upstream_feed(struct upstream *up, const char *data, size_t len)
 		upstream_complete(up, error == -EAGAIN && http1_consumed(up->parser) == len);
 	else if (error)
 		upstream_fail(up, UPSTREAM_BAD);
+	else
+		up->pool->events->on_turn(up->arg);
 }
 
 static void upstream_eof(struct upstream *up)
