@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "megalith/version.h"
 #include "simnode/simnode.h"
 
@@ -58,14 +58,34 @@ static const char usage[] =
 	"  --ttft-ms N            time to the first token (default 20)\n"
 	"  --tokens N             length of an answer where the request does not say (default 16)\n"
 	"  --load-ms N            answer 503 for the first N ms, as if loading\n"
-	"  --status CODE          every inference answers this status\n"
-	"  --fail HOW             none, hang, close, sse-error, or cut=N (after N tokens)\n"
+	"  --token-bytes N        each token's text is filled up to N bytes\n"
+	"  --answer-bytes N       the text of an answer that is not streamed, too\n"
+	"  --stamp                each token ends with @ and the time of its sending (us,\n"
+	"                         CLOCK_MONOTONIC)\n"
+	"  --status CODE          every inference answers this status; goes before --fail\n"
+	"  --fail HOW             how inferences fail:\n"
+	"      none               they do not\n"
+	"      hang               no answer, ever\n"
+	"      hang-head          the head of the answer, then nothing\n"
+	"      close, reset       the connection ends (FIN, RST) instead of an answer\n"
+	"      status=CODE        that status\n"
+	"      sse-error          a stream with an error as its first event; else 503\n"
+	"      slow-head=MS       the head comes in two pieces, MS apart\n"
+	"      truncate           fewer bytes than promised, then the end of the connection\n"
+	"      cut=N              after N tokens the connection ends, within a chunk\n"
+	"      reset-after=N      after N tokens it is reset\n"
+	"      end=N              after N tokens the stream ends cleanly, without its last event\n"
+	"      error-after=N      after N tokens an error event, then the end\n"
+	"      bad-chunk=N        after N tokens garbage instead of a chunk\n"
+	"  --fail-times N         only the next N inferences fail (default 0: all)\n"
 	"  --version              print the version\n"
 	"  -h, --help             print this\n"
 	"\n"
-	"GET /sim/stats tells what it was asked; POST /sim/set {\"slots\", \"tps\", \"ttft_ms\", "
-	"\"tokens\",\n"
-	"\"status\", \"fail\"} changes how it behaves.\n";
+	"GET /sim/stats tells what it was asked, and what became of it; POST /sim/reset forgets "
+	"that.\n"
+	"POST /sim/set {\"slots\", \"tps\", \"ttft_ms\", \"tokens\", \"token_bytes\", "
+	"\"answer_bytes\", \"stamp\",\n"
+	"\"load_ms\", \"status\", \"fail\", \"fail_times\"} changes how it behaves.\n";
 
 static int bad(const char *what, const char *value, const char *allowed)
 {
@@ -200,6 +220,10 @@ enum {
 	OPT_LOAD,
 	OPT_STATUS,
 	OPT_FAIL,
+	OPT_FAIL_TIMES,
+	OPT_TOKEN_BYTES,
+	OPT_ANSWER_BYTES,
+	OPT_STAMP,
 	OPT_VERSION,
 };
 
@@ -219,6 +243,10 @@ static const struct option long_options[] = {
 	{"load-ms", required_argument, NULL, OPT_LOAD},
 	{"status", required_argument, NULL, OPT_STATUS},
 	{"fail", required_argument, NULL, OPT_FAIL},
+	{"fail-times", required_argument, NULL, OPT_FAIL_TIMES},
+	{"token-bytes", required_argument, NULL, OPT_TOKEN_BYTES},
+	{"answer-bytes", required_argument, NULL, OPT_ANSWER_BYTES},
+	{"stamp", no_argument, NULL, OPT_STAMP},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
@@ -245,10 +273,19 @@ static int set_behaviour(struct arguments *arguments, int option, const char *va
 		error = set_number("--status", value, 400, 599, &status);
 		options->status = (int)status;
 		return error;
+	case OPT_TOKEN_BYTES:
+		return set_number("--token-bytes", value, 0, 16 << 20, &options->token_bytes);
+	case OPT_ANSWER_BYTES:
+		return set_number("--answer-bytes", value, 0, 256 << 20, &options->answer_bytes);
+	case OPT_FAIL_TIMES:
+		return set_number("--fail-times", value, 0, UINT32_MAX, &options->fail_times);
+	case OPT_STAMP:
+		options->stamp = true;
+		return 0;
 	default:
 		if (!simnode_fail_parse(options, value))
 			return 0;
-		return bad("--fail", value, "expected none, hang, close, sse-error or cut=N");
+		return bad("--fail", value, "expected " SIM_FAIL_HOW);
 	}
 }
 
@@ -367,16 +404,6 @@ static void on_signal(uv_signal_t *handle, int number)
 	uv_close((uv_handle_t *)&end->interrupt, NULL);
 }
 
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void catch_signals(uv_loop_t *loop, struct end *end)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -399,7 +426,7 @@ static int run(struct arguments *arguments)
 	options->n_models = arguments->models.n;
 	options->loaded = arguments->some_loaded ? arguments->loaded.names : NULL;
 	options->n_loaded = arguments->loaded.n;
-	raise_descriptors();
+	limits_raise();
 	if (uv_loop_init(&loop))
 		return 1;
 	end.node = simnode_new(&loop, options);

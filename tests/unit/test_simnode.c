@@ -1,206 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The simulated node, asked through net/client as a gateway or an app would. */
-#include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "base/buf.h"
-#include "net/client.h"
-#include "simnode/sim_impl.h"
-#include "simnode/simnode.h"
-
-struct rig {
-	uv_loop_t loop;
-	uv_timer_t watchdog;
-	struct simnode *node;
-	struct addr loopback;
-	uint16_t port;
-};
-
-struct outcome {
-	struct rig *rig;
-	struct client *client;
-	bool done;
-	unsigned pieces;
-	uint64_t first_at, done_at; /* ns */
-	enum probe_reason reason;
-	int status;
-	struct buf body;
-};
-
-static void on_watchdog(uv_timer_t *timer)
-{
-	(void)timer;
-	fail_msg("what the test waits for does not come");
-}
-
-static struct rig *rig_new(const struct simnode_options *options, const char *engine)
-{
-	struct rig *rig = calloc(1, sizeof(*rig));
-
-	assert_non_null(rig);
-	uv_loop_init(&rig->loop);
-	uv_timer_init(&rig->loop, &rig->watchdog);
-	uv_timer_start(&rig->watchdog, on_watchdog, 20000, 0);
-	addr_parse(&rig->loopback, "127.0.0.1");
-	rig->node = simnode_new(&rig->loop, options);
-	assert_non_null(rig->node);
-	assert_int_equal(simnode_serve(rig->node, engine, &rig->loopback, &rig->port), 0);
-	return rig;
-}
-
-static void rig_free(struct rig *rig)
-{
-	simnode_free(rig->node);
-	uv_close((uv_handle_t *)&rig->watchdog, NULL);
-	uv_run(&rig->loop, UV_RUN_DEFAULT);
-	assert_int_equal(uv_loop_close(&rig->loop), 0);
-	free(rig);
-}
-
-/* A fast node called n1 with the models a and b:7b, a of them in memory. */
-static struct simnode_options fast(void)
-{
-	static const char *const models[] = {"a", "b:7b"}, *const loaded[] = {"a:latest"};
-	struct simnode_options options;
-
-	simnode_defaults(&options);
-	options.name = "n1";
-	options.models = models;
-	options.n_models = 2;
-	options.loaded = loaded;
-	options.n_loaded = 1;
-	options.tps = 100000;
-	options.ttft_ms = 1;
-	options.tokens = 4;
-	return options;
-}
-
-static int on_data(void *arg, const char *data, size_t len)
-{
-	struct outcome *outcome = arg;
-
-	if (!outcome->pieces++)
-		outcome->first_at = uv_hrtime();
-	buf_add(&outcome->body, data, len);
-	return 0;
-}
-
-static void on_done(void *arg, const struct client_result *result)
-{
-	struct outcome *outcome = arg;
-
-	outcome->done = true;
-	outcome->done_at = uv_hrtime();
-	outcome->reason = result->reason;
-	outcome->status = result->status;
-}
-
-static void start(struct rig *rig, struct outcome *outcome, const char *method, const char *target,
-		  const char *body)
-{
-	struct client_request request = {
-		.address = &rig->loopback,
-		.port = rig->port,
-		.method = method,
-		.target = target,
-		.body = body,
-		.body_len = body ? strlen(body) : 0,
-		.on_data = on_data,
-		.on_done = on_done,
-		.arg = outcome,
-	};
-
-	*outcome = (struct outcome){.rig = rig};
-	outcome->client = client_start(&rig->loop, &request);
-	assert_non_null(outcome->client);
-}
-
-static void wait_for(struct outcome *outcome)
-{
-	while (!outcome->done)
-		uv_run(&outcome->rig->loop, UV_RUN_ONCE);
-}
-
-static struct outcome ask(struct rig *rig, const char *method, const char *target, const char *body)
-{
-	struct outcome outcome;
-
-	start(rig, &outcome, method, target, body);
-	wait_for(&outcome);
-	return outcome;
-}
-
-/* One number of /sim/stats. */
-static int64_t stat_of(struct rig *rig, const char *name)
-{
-	struct outcome outcome = ask(rig, "GET", "/sim/stats", NULL);
-	struct json_error error;
-	struct json *stats = json_parse(outcome.body.data, outcome.body.len, 0, &error);
-	int64_t number = -1;
-
-	assert_non_null(stats);
-	assert_true(json_integer(json_get(stats, name), &number));
-	json_free(stats);
-	buf_fini(&outcome.body);
-	return number;
-}
-
-static void wait_stat(struct rig *rig, const char *name, int64_t number)
-{
-	while (stat_of(rig, name) != number)
-		;
-}
-
-static void set(struct rig *rig, const char *settings)
-{
-	struct outcome outcome = ask(rig, "POST", "/sim/set", settings);
-
-	assert_int_equal(outcome.status, 200);
-	buf_fini(&outcome.body);
-}
-
-static unsigned count_of(const char *text, const char *what)
-{
-	unsigned n = 0;
-
-	for (text = strstr(text, what); text; text = strstr(text + 1, what))
-		n++;
-	return n;
-}
-
-struct row {
-	const char *sentence, *engine, *method, *target, *body;
-	int status;
-	const char *has, *has_not; /* NULL: nothing to look for */
-};
-
-static void try_rows(const struct row *rows, size_t n, const struct simnode_options *options)
-{
-	for (size_t i = 0; i < n; i++) {
-		struct rig *rig = rig_new(options, rows[i].engine);
-		struct outcome outcome = ask(rig, rows[i].method, rows[i].target, rows[i].body);
-		const char *body = outcome.body.data ? outcome.body.data : "";
-
-		if (outcome.status != rows[i].status ||
-		    (rows[i].has && !strstr(body, rows[i].has)) ||
-		    (rows[i].has_not && strstr(body, rows[i].has_not)))
-			fail_msg("%s: %d %s", rows[i].sentence, outcome.status, body);
-		buf_fini(&outcome.body);
-		rig_free(rig);
-	}
-}
+#include "sim_rig.h"
 
 static void test_simnode__dialects(void **state)
 {
@@ -280,7 +80,7 @@ static void test_simnode__dialects(void **state)
 		{"an unknown model in the other dialect", "vllm", "POST", "/v1/completions",
 		 "{\"model\":\"x\"}", 404,
 		 "{\"error\":{\"message\":\"model 'x' not "
-		 "found\",\"type\":\"not_found_error\",\"param\":null,\"code\":null}}",
+		 "found\",\"type\":\"NotFoundError\",\"param\":null,\"code\":404}}",
 		 NULL},
 		{"health of llama.cpp", "llamacpp", "GET", "/health", NULL, 200,
 		 "{\"status\":\"ok\"}", NULL},
@@ -303,7 +103,9 @@ static void test_simnode__failures(void **state)
 {
 	static const struct row loading[] = {
 		{"loading", "llamacpp", "GET", "/health", NULL, 503,
-		 "{\"error\":{\"message\":\"Loading model\"", NULL},
+		 "{\"error\":{\"code\":503,\"message\":\"Loading "
+		 "model\",\"type\":\"unavailable_error\"}}",
+		 NULL},
 		{"inferences too", "llamacpp", "POST", "/v1/completions", "{\"model\":\"a\"}", 503,
 		 "Loading", NULL},
 		{"the process is up", "ollama", "GET", "/", NULL, 200, NULL, NULL},
@@ -316,7 +118,9 @@ static void test_simnode__failures(void **state)
 	static const struct row sse_error[] = {
 		{"an error as the first event", "sglang", "POST", "/v1/completions",
 		 "{\"model\":\"a\",\"stream\":true}", 200,
-		 "data: {\"error\":{\"message\":\"The request queue is full.\"", "[DONE]"},
+		 "data: {\"error\":{\"object\":\"error\",\"message\":\"The request queue is "
+		 "full.\"",
+		 "[DONE]"},
 	};
 	struct simnode_options options = fast();
 
@@ -499,17 +303,6 @@ static void test_simnode__any_model_without_a_list(void **state)
 	assert_int_equal(outcome.status, 200);
 	buf_fini(&outcome.body);
 	rig_free(rig);
-}
-
-static int connect_to(struct rig *rig)
-{
-	struct sockaddr_storage where;
-	socklen_t len = addr_to_sockaddr(&rig->loopback, rig->port, &where);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	assert_int_equal(connect(fd, (struct sockaddr *)&where, len), 0);
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	return fd;
 }
 
 /* Sends until nothing more is taken, then reads it all back: the node holds back instead of

@@ -230,13 +230,50 @@ void exchange_end(struct exchange *exchange)
 	finish(exchange);
 }
 
-void exchange_abort(struct exchange *exchange)
+static void drop(struct exchange *exchange, bool reset)
 {
 	struct peer *peer = exchange->peer;
-	/* Where the close alone would look like the end of the answer, it has to be a reset. */
-	bool reset = exchange->begun && !exchange->chunked;
 
 	peer->exchange = NULL;
 	exchange_free(exchange);
 	peer_close(peer, reset);
+}
+
+void exchange_abort(struct exchange *exchange)
+{
+	/* Where the close alone would look like the end of the answer, it has to be a reset. */
+	drop(exchange, exchange->begun && !exchange->chunked);
+}
+
+void exchange_reset(struct exchange *exchange)
+{
+	drop(exchange, true);
+}
+
+size_t exchange_write_raw(struct exchange *exchange, const char *data, size_t len)
+{
+	struct peer *peer = exchange->peer;
+	uv_buf_t out = {.base = (char *)(uintptr_t)data, .len = len};
+
+	if (len)
+		peer_write(peer, &out, 1);
+	return uv_stream_get_write_queue_size(&peer->socket.stream);
+}
+
+void exchange_upgrade(struct exchange *exchange, const char *fields, exchange_upgraded on_upgraded,
+		      void *arg)
+{
+	struct buf head = {0};
+
+	buf_printf(&head, "HTTP/1.1 101 %s\r\nConnection: Upgrade\r\n%s\r\n", http1_reason(101),
+		   fields ? fields : "");
+	if (buf_failed(&head)) {
+		exchange_abort(exchange);
+	} else {
+		exchange->on_upgraded = on_upgraded;
+		exchange->upgraded_arg = arg;
+		exchange_write_raw(exchange, head.data, head.len);
+		peer_upgrade(exchange->peer);
+	}
+	buf_fini(&head);
 }

@@ -2,6 +2,7 @@
 #include "net/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -134,7 +135,8 @@ static void peer_fail(struct peer *peer)
 {
 	struct exchange *exchange = peer->exchange;
 	const struct server_options *options = &peer->server->options;
-	bool told = peer->state == PEER_ANSWERING && options->on_abandoned;
+	bool told = (peer->state == PEER_ANSWERING || peer->state == PEER_UPGRADING) &&
+		    options->on_abandoned;
 
 	peer->exchange = NULL;
 	peer_close(peer, false);
@@ -349,7 +351,7 @@ static void peer_run(struct peer *peer, const char *data, size_t len)
 	while (len && !peer->broken && peer->state != PEER_CLOSED) {
 		size_t used = len;
 
-		if (peer->state == PEER_ANSWERING)
+		if (peer->state == PEER_ANSWERING || peer->state == PEER_UPGRADING)
 			keep_pending(peer, data, len);
 		else if (peer->state == PEER_LEAVING)
 			peer->discarded += len;
@@ -417,6 +419,35 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		peer_fail(peer);
 }
 
+void peer_upgrade(struct peer *peer)
+{
+	if (peer->state == PEER_CLOSED)
+		return;
+	set_state(peer, PEER_UPGRADING);
+	uv_read_stop(&peer->socket.stream);
+	set_timer(peer, 0); /* not from within peer_run(): it may still hold bytes of the peer's */
+}
+
+/* A second descriptor of the connection goes to the exchange's owner, ours is closed. */
+static void hand_over(struct peer *peer)
+{
+	struct exchange *exchange = peer->exchange;
+	struct buf pending = peer->pending;
+	int fd = exchange_fd(exchange);
+
+	fd = fd < 0 || sent(peer) != peer->queued ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0) { /* no descriptor left, or a peer that does not even take the head */
+		peer_fail(peer);
+		return;
+	}
+	peer->pending = (struct buf){0};
+	peer->exchange = NULL;
+	peer_close(peer, false);
+	exchange->on_upgraded(exchange->upgraded_arg, fd, pending.data, pending.len);
+	buf_fini(&pending);
+	exchange_free(exchange);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct peer *peer = timer->data;
@@ -428,6 +459,8 @@ static void on_timer(uv_timer_t *timer)
 		peer_fail(peer);
 	else if (peer->state == PEER_IDLE && peer->pending.len)
 		run_pending(peer);
+	else if (peer->state == PEER_UPGRADING)
+		hand_over(peer);
 	else if (peer->state == PEER_RECEIVING)
 		refuse(peer, 408);
 	else if (flushing && !stalled)

@@ -68,5 +68,24 @@ size_t exchange_write(struct exchange *exchange, const char *data, size_t len);
 void exchange_end(struct exchange *exchange);
 /* Closes the connection without ending the answer: the peer sees it cut short. */
 void exchange_abort(struct exchange *exchange);
+/* The same with a reset (TCP): what the peer has not read yet may be lost to it. */
+void exchange_reset(struct exchange *exchange);
+/*
+ * Bytes as they are, not framed: for who frames by himself, or breaks the framing on purpose. When
+ * the whole answer was written so, exchange_end() adds nothing to it.
+ */
+size_t exchange_write_raw(struct exchange *exchange, const char *data, size_t len);
+
+/*
+ * The connection is the callee's: `fd` (close-on-exec, non-blocking), and the bytes that came
+ * behind the request. The exchange is gone. Called from the loop.
+ */
+typedef void (*exchange_upgraded)(void *arg, int fd, const char *data, size_t len);
+/*
+ * Answers 101 (`fields`: the further lines, with Upgrade), then gives up the connection. If that
+ * fails, or the server is freed before: on_abandoned instead.
+ */
+void exchange_upgrade(struct exchange *exchange, const char *fields, exchange_upgraded on_upgraded,
+		      void *arg);
 
 #endif

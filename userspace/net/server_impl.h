@@ -11,18 +11,20 @@
 
 /*
  * A peer is in one of these states, and its one timer means:
- *	FRESH      connected, nothing received yet           head_timeout, from accept
- *	RECEIVING  some of a request has arrived              head_timeout, from the accept or the
- *request's first byte ANSWERING  exchange is with the server's owner        no byte of a full queue
- *has left for head_timeout IDLE       kept alive                                 idle_timeout
- *	LEAVING    last answer queued, its end not confirmed   flushing: as ANSWERING; then
- *LINGER_MS CLOSED     handles are closing                        -
+ *	FRESH      connected, nothing received yet     head_timeout, from accept
+ *	RECEIVING  some of a request has arrived       head_timeout, from accept or its first byte
+ *	ANSWERING  exchange is with the server's owner no byte has left for head_timeout
+ *	IDLE       kept alive                          idle_timeout
+ *	UPGRADING  answered 101, to be handed over     0
+ *	LEAVING    last answer queued, not yet closed  flushing: as ANSWERING; then LINGER_MS
+ *	CLOSED     handles are closing                 -
  */
 enum peer_state {
 	PEER_FRESH,
 	PEER_RECEIVING,
 	PEER_ANSWERING,
 	PEER_IDLE,
+	PEER_UPGRADING,
 	PEER_LEAVING,
 	PEER_CLOSED
 };
@@ -40,6 +42,8 @@ struct exchange {
 	struct query_pair *pairs;
 	size_t n_pairs;
 	void *data;
+	exchange_upgraded on_upgraded;
+	void *upgraded_arg;
 	bool bodiless; /* the answer to a HEAD, or 204, 304 */
 	bool chunked, keep_alive, begun;
 };
@@ -86,6 +90,8 @@ void peer_write(struct peer *peer, uv_buf_t *bufs, unsigned n);
 /* The answer is complete: on to the next request, or leave. */
 void peer_answered(struct peer *peer, bool keep_alive);
 void peer_close(struct peer *peer, bool reset);
+/* Nothing more is read; the loop hands the connection over as peer->exchange says. */
+void peer_upgrade(struct peer *peer);
 
 /* exchange.c */
 struct exchange *exchange_new(struct peer *peer, const struct http1_head *head);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Inferences: what is asked, slots and the queue before them, and the clock by which tokens come.
- */
+/* Inferences: slots and the queue before them, and the clock by which tokens come. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "simnode/sim_impl.h"
 
-#define TOKENS_MAX 100000000
 #define UNWRITTEN_MAX \
 	(1u << 20) /* of a client that does not read; no more tokens until it does \
 		    */
@@ -27,33 +25,48 @@ static void list_remove(struct sim_service *service, struct sim_job *job)
 	*(job->next ? &job->next->prev : &service->last_job) = job->prev;
 }
 
+static void job_free(struct sim_job *job)
+{
+	buf_fini(&job->said);
+	free(job->model);
+	free(job->tool);
+	free(job);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	struct sim_job *job = handle->data;
 
 	sim_release(job->service->node);
-	free(job->model);
-	free(job);
+	job_free(job);
+}
+
+void sim_job_wait(struct sim_job *job, uint64_t ms)
+{
+	uv_timer_start(&job->timer, on_timer, ms, 0);
+}
+
+static void begin(struct sim_job *job)
+{
+	struct simnode *node = job->service->node;
+
+	sim_count(job, SIM_BEGUN);
+	job->running = true;
+	job->service->running++;
+	job->taken_at_ms = uv_now(node->loop);
+	if (job->fault.how != SIM_FAIL_HANG)
+		sim_job_wait(job, job->kind == SIM_PROMPT ? 0 : node->options.ttft_ms);
 }
 
 /* Fills free slots from the queue, in order. */
 static void fill_slots(struct sim_service *service)
 {
 	struct simnode *node = service->node;
-	struct sim_counts *counts = &node->counts;
 
 	for (struct sim_job *job = service->jobs; job && service->running < node->options.slots;
 	     job = job->next) {
-		if (job->running)
-			continue;
-		job->running = true;
-		service->running++;
-		counts->waiting--;
-		if (++counts->active > counts->max_active)
-			counts->max_active = counts->active;
-		job->taken_at_ms = uv_now(node->loop);
-		if (node->options.fail != SIM_FAIL_HANG)
-			uv_timer_start(&job->timer, on_timer, node->options.ttft_ms, 0);
+		if (!job->running)
+			begin(job);
 	}
 }
 
@@ -63,18 +76,14 @@ void sim_jobs_wake(struct simnode *node)
 		fill_slots(service);
 }
 
-void sim_job_drop(struct sim_job *job)
+void sim_job_over(struct sim_job *job, enum sim_event event)
 {
 	struct sim_service *service = job->service;
-	struct sim_counts *counts = &service->node->counts;
 
+	sim_count(job, event);
 	list_remove(service, job);
-	if (job->running) {
+	if (job->running)
 		service->running--;
-		counts->active--;
-	} else {
-		counts->waiting--;
-	}
 	uv_close((uv_handle_t *)&job->timer, on_closed);
 	if (!service->node->closing)
 		fill_slots(service);
@@ -82,34 +91,15 @@ void sim_job_drop(struct sim_job *job)
 
 static void finish(struct sim_job *job)
 {
-	struct simnode *node = job->service->node;
-	struct sim_model *model = sim_model_find(node, job->model);
+	struct sim_model *model = sim_model_find(job->service->node, job->model);
 
 	if (model)
 		model->loaded = !job->unload;
-	node->counts.finished++;
 	if (job->stream)
 		sim_stream_end(job);
 	else
 		sim_whole_answer(job);
-	sim_job_drop(job);
-}
-
-/* True: the node misbehaves as it was told to, and the job is gone. */
-static bool misbehave(struct sim_job *job)
-{
-	const struct simnode_options *options = &job->service->node->options;
-
-	if (options->fail == SIM_FAIL_CLOSE)
-		exchange_abort(job->exchange);
-	else if (options->fail == SIM_FAIL_SSE_ERROR && job->stream)
-		sim_stream_error(job);
-	else if (options->fail == SIM_FAIL_CUT && job->sent >= options->fail_after)
-		exchange_abort(job->exchange);
-	else
-		return false;
-	sim_job_drop(job);
-	return true;
+	sim_job_over(job, SIM_FINISHED);
 }
 
 /* Tokens that are due at `now`: the first at first_at_ms. */
@@ -139,164 +129,90 @@ static void stream_some(struct sim_job *job, uint64_t now)
 		sim_stream_begin(job);
 	}
 	while (job->sent < until && unwritten < UNWRITTEN_MAX) {
-		if (misbehave(job))
+		if (sim_fault_due(job))
 			return;
 		unwritten = sim_stream_token(job);
 		job->sent++;
 	}
-	if (job->sent == job->total)
+	if (job->sent < job->total)
+		sim_job_wait(job,
+			     unwritten < UNWRITTEN_MAX ? wait_for(job, job->sent, now) : RETRY_MS);
+	else if (!sim_fault_due(job))
 		finish(job);
-	else
-		uv_timer_start(&job->timer, on_timer,
-			       unwritten < UNWRITTEN_MAX ? wait_for(job, job->sent, now) : RETRY_MS,
-			       0);
+}
+
+/* Tokens that pass before the answer is given, or the fault happens. */
+static uint64_t goal(const struct sim_job *job)
+{
+	bool early = job->fault.how > SIM_FAIL_TRUNCATE && job->fault.n < job->total;
+
+	return early ? job->fault.n : job->total;
+}
+
+static void answer_at_end(struct sim_job *job, uint64_t now)
+{
+	uint64_t n = goal(job), wait = n ? wait_for(job, n - 1, now) : 0;
+
+	job->sent = due(job, now);
+	if (wait)
+		sim_job_wait(job, wait);
+	else if (!sim_fault_due(job))
+		finish(job);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
 	struct sim_job *job = timer->data;
-	uint64_t now = uv_now(job->service->node->loop), wait;
+	uint64_t now = uv_now(job->service->node->loop);
 
 	if (!job->first_at_ms) {
 		job->first_at_ms = now ? now : 1;
-		if (job->service->node->options.fail != SIM_FAIL_CUT && misbehave(job))
+		if (sim_fault_first(job))
 			return;
 	}
-	if (job->stream) {
+	if (job->stream)
 		stream_some(job, now);
-		return;
-	}
-	wait = job->total ? wait_for(job, job->total - 1, now) : 0;
-	job->sent = due(job, now);
-	if (misbehave(job))
-		return;
-	if (wait)
-		uv_timer_start(&job->timer, on_timer, wait, 0);
 	else
-		finish(job);
-}
-
-static uint64_t read_tokens(struct sim_job *job, const struct json *request,
-			    const struct simnode_options *options)
-{
-	static const char *const names[] = {"max_completion_tokens", "max_tokens",
-					    "max_output_tokens"};
-	const struct json *value = json_get(json_get(request, "options"), "num_predict");
-	int64_t number;
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !value; i++)
-		value = json_get(request, names[i]);
-	if (!value || !json_integer(value, &number) || number < 1 || number > TOKENS_MAX)
-		return options->tokens;
-	job->by_request = true;
-	return (uint64_t)number;
-}
-
-static bool is_empty_prompt(enum sim_kind kind, const struct json *request)
-{
-	const char *prompt = json_string(json_get(request, "prompt"));
-
-	if (kind == SIM_GENERATE)
-		return !prompt || !*prompt;
-	return kind == SIM_CHAT && !json_count(json_get(request, "messages"));
-}
-
-static void read_request(struct sim_job *job, const struct json *request)
-{
-	const struct json *stream = json_get(request, "stream"),
-			  *input = json_get(request, "input");
-	bool embeds = job->kind == SIM_EMBED || job->kind == SIM_EMBEDDINGS ||
-		      job->kind == SIM_V1_EMBEDDINGS;
-	int64_t keep_alive = -1;
-
-	job->stream = job->kind == SIM_GENERATE || job->kind == SIM_CHAT;
-	if (stream)
-		json_bool(stream, &job->stream);
-	if (embeds || job->kind == SIM_OTHER)
-		job->stream = false;
-	json_bool(json_get(json_get(request, "stream_options"), "include_usage"), &job->usage);
-	job->inputs = input && json_type(input) == JSON_ARRAY ? json_count(input) : 1;
-	job->load = is_empty_prompt(job->kind, request);
-	if (json_get(request, "keep_alive"))
-		json_integer(json_get(request, "keep_alive"), &keep_alive);
-	job->unload = keep_alive == 0;
-	job->total = embeds ? 1 : read_tokens(job, request, &job->service->node->options);
-	if (job->load) {
-		job->stream = false;
-		job->total = 0;
-	}
+		answer_at_end(job, now);
 }
 
 static void enqueue(struct sim_job *job)
 {
 	struct simnode *node = job->service->node;
 
-	job->number = node->counts.requests;
 	uv_timer_init(node->loop, &job->timer);
 	job->timer.data = job;
 	node->references++;
-	node->counts.waiting++;
 	exchange_set_data(job->exchange, job);
+	sim_count(job, SIM_QUEUED);
 	list_add(job->service, job);
 	fill_slots(job->service);
-}
-
-/* NULL: answered with an error. */
-static struct json *parse(struct simnode *node, struct exchange *exchange, enum sim_kind kind,
-			  const char **model)
-{
-	struct json_error error;
-	size_t len;
-	const char *body = exchange_body(exchange, &len);
-	struct json *request = json_parse(body, len, 0, &error);
-
-	*model = request ? json_string(json_get(request, "model")) : NULL;
-	if (*model && **model)
-		return request;
-	if (!request)
-		sim_error(node, exchange, sim_kind_v1(kind), 400, "%s", error.text);
-	else
-		sim_error(node, exchange, sim_kind_v1(kind), 400, "model is required");
-	json_free(request);
-	return NULL;
 }
 
 void sim_job_start(struct sim_service *service, struct exchange *exchange, enum sim_kind kind)
 {
 	struct simnode *node = service->node;
-	const char *model = "";
-	struct json *request = NULL;
+	uint64_t record = sim_saw_inference(node, exchange);
+	struct sim_fault fault = sim_fault_take(node);
 	struct sim_job *job;
 
-	node->counts.requests++;
-	if (node->options.status) {
-		sim_error(node, exchange, sim_kind_v1(kind), node->options.status,
-			  "simulated failure of %s", node->name);
-		return;
-	}
-	if (kind != SIM_OTHER) {
-		request = parse(node, exchange, kind, &model);
-		if (!request)
-			return;
-	}
-	if (*model && !sim_model_known(node, model)) {
-		sim_error(node, exchange, sim_kind_v1(kind), 404, "model '%s' not found", model);
-		json_free(request);
+	if (fault.how == SIM_FAIL_STATUS) {
+		sim_error(service, exchange, (int)fault.n, "simulated failure of %s", node->name);
 		return;
 	}
 	job = calloc(1, sizeof(*job));
-	if (job) {
-		*job = (struct sim_job){.service = service,
-					.exchange = exchange,
-					.kind = kind,
-					.model = strdup(model)};
-		read_request(job, request);
-	}
-	json_free(request);
-	if (job && job->model) {
-		enqueue(job);
+	if (!job) {
+		sim_error(service, exchange, 500, "out of memory");
 		return;
 	}
-	free(job);
-	sim_error(node, exchange, sim_kind_v1(kind), 500, "out of memory");
+	*job = (struct sim_job){.service = service,
+				.exchange = exchange,
+				.kind = kind,
+				.fault = fault,
+				.number = node->tally.requests,
+				.record = record};
+	if (sim_job_read(job))
+		enqueue(job);
+	else
+		job_free(job);
 }

@@ -10,6 +10,7 @@
 #define MAX_BODY	(256u << 20)
 #define MAX_PEERS	100000
 #define IDLE_TIMEOUT_MS 600000
+#define HEAD_TIMEOUT_MS 600000 /* a gateway may be as slow as it likes, to send and to read */
 
 static const struct {
 	const char *name;
@@ -19,8 +20,8 @@ static const struct {
 	{"any", 0, SIM_OLLAMA | SIM_OPENAI | SIM_HEALTH | SIM_LLAMACPP},
 	{"ollama", 11434, SIM_OLLAMA | SIM_OPENAI},
 	{"llamacpp", 8080, SIM_OPENAI | SIM_HEALTH | SIM_LLAMACPP},
-	{"vllm", 8000, SIM_OPENAI | SIM_HEALTH},
-	{"sglang", 30000, SIM_OPENAI | SIM_HEALTH},
+	{"vllm", 8000, SIM_OPENAI | SIM_HEALTH | SIM_VLLM},
+	{"sglang", 30000, SIM_OPENAI | SIM_HEALTH | SIM_SGLANG},
 	{"openai", 8000, SIM_OPENAI},
 	{"comfyui", 8188, SIM_COMFYUI},
 	{"immich", 3003, SIM_IMMICH},
@@ -58,37 +59,6 @@ void simnode_defaults(struct simnode_options *options)
 	};
 }
 
-int simnode_fail_parse(struct simnode_options *options, const char *text)
-{
-	static const struct {
-		const char *name;
-		enum sim_fail fail;
-	} fails[] = {
-		{"none", SIM_FAIL_NONE},
-		{"hang", SIM_FAIL_HANG},
-		{"close", SIM_FAIL_CLOSE},
-		{"sse-error", SIM_FAIL_SSE_ERROR},
-	};
-	unsigned long after;
-	char *end;
-
-	for (size_t i = 0; i < sizeof(fails) / sizeof(fails[0]); i++) {
-		if (!strcmp(fails[i].name, text)) {
-			options->fail = fails[i].fail;
-			return 0;
-		}
-	}
-	if (strncmp(text, "cut=", 4) != 0 || text[4] < '0' || text[4] > '9')
-		return -EINVAL;
-	errno = 0;
-	after = strtoul(text + 4, &end, 10);
-	if (errno || *end || after > UINT32_MAX)
-		return -EINVAL;
-	options->fail = SIM_FAIL_CUT;
-	options->fail_after = (uint32_t)after;
-	return 0;
-}
-
 static void destroy(struct simnode *node)
 {
 	for (size_t i = 0; i < node->n_models; i++)
@@ -96,6 +66,8 @@ static void destroy(struct simnode *node)
 	free(node->models);
 	free(node->name);
 	free(node->fields);
+	buf_fini(&node->seen.text);
+	sim_comfyui_free(node->comfyui);
 	while (node->services) {
 		struct sim_service *service = node->services;
 
@@ -164,6 +136,7 @@ static int serve_http(struct sim_service *service, const struct addr *address, u
 	struct server_options options = {
 		.max_body = MAX_BODY,
 		.max_peers = MAX_PEERS,
+		.head_timeout_ms = HEAD_TIMEOUT_MS,
 		.idle_timeout_ms = IDLE_TIMEOUT_MS,
 		.on_request = sim_on_request,
 		.on_abandoned = sim_on_abandoned,

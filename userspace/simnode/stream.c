@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections of stream services: raw TCP (the node's name, then an echo) and Wyoming. */
+/* Connections that speak no HTTP, or no more: raw TCP (the node's name, then an echo), Wyoming,
+ * websockets. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,8 +14,9 @@ struct sim_stream {
 	uv_shutdown_t shutdown;
 	struct sim_stream *prev, *next;
 	struct simnode *node;
-	bool wyoming;
+	enum { PLAIN, WYOMING, WEBSOCKET } protocol;
 	struct sim_wyoming events;
+	struct sim_websocket frames;
 	bool reading, ended;
 };
 
@@ -42,6 +44,7 @@ static void stream_close(struct sim_stream *stream)
 	*(stream->prev ? &stream->prev->next : &stream->node->streams) = stream->next;
 	if (stream->next)
 		stream->next->prev = stream->prev;
+	stream->node->open--;
 	uv_close((uv_handle_t *)&stream->tcp, on_closed);
 }
 
@@ -67,10 +70,10 @@ static void on_written(uv_write_t *request, int status)
 		set_reading(stream, true);
 }
 
-static void stream_write(struct sim_stream *stream, char *data, size_t len)
+static void stream_write(struct sim_stream *stream, const char *data, size_t len)
 {
 	uv_stream_t *tcp = (uv_stream_t *)&stream->tcp;
-	uv_buf_t buf = {.base = data, .len = len};
+	uv_buf_t buf = {.base = (char *)(uintptr_t)data, .len = len};
 	int written = uv_try_write(tcp, &buf, 1);
 	size_t gone = written > 0 ? (size_t)written : 0;
 	struct write *rest;
@@ -110,16 +113,26 @@ static void on_eof(struct sim_stream *stream)
 		stream_close(stream);
 }
 
-static void on_wyoming(struct sim_stream *stream, const char *data, size_t len)
+static void on_data(struct sim_stream *stream, const char *data, size_t len)
 {
 	struct buf out = {0};
-	bool good = sim_wyoming_feed(&stream->events, stream->node->name, data, len, &out);
+	enum sim_feed result = SIM_GO_ON;
 
-	if (out.len)
+	if (stream->protocol == PLAIN) {
+		stream_write(stream, data, len);
+		return;
+	}
+	if (stream->protocol == WEBSOCKET)
+		result = sim_websocket_feed(&stream->frames, data, len, &out);
+	else if (!sim_wyoming_feed(&stream->events, stream->node->name, data, len, &out))
+		result = SIM_BAD;
+	if (out.len && !buf_failed(&out))
 		stream_write(stream, out.data, out.len);
-	buf_fini(&out);
-	if (!good)
+	if (result == SIM_BAD || buf_failed(&out))
 		stream_close(stream);
+	else if (result == SIM_END && !uv_is_closing((uv_handle_t *)&stream->tcp))
+		on_eof(stream);
+	buf_fini(&out);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -134,10 +147,8 @@ static void on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
 {
 	struct sim_stream *stream = tcp->data;
 
-	if (n > 0 && stream->wyoming)
-		on_wyoming(stream, buf->base, (size_t)n);
-	else if (n > 0)
-		stream_write(stream, buf->base, (size_t)n);
+	if (n > 0)
+		on_data(stream, buf->base, (size_t)n);
 	else if (n == UV_EOF)
 		on_eof(stream);
 	else if (n < 0)
@@ -154,20 +165,20 @@ static void say_name(struct sim_stream *stream)
 	buf_fini(&out);
 }
 
-void sim_on_connection(void *arg, int fd)
+/* NULL: no memory; the descriptor is closed. */
+static struct sim_stream *stream_new(struct sim_service *service, int fd)
 {
-	struct sim_service *service = arg;
 	struct simnode *node = service->node;
 	struct sim_stream *stream = calloc(1, sizeof(*stream));
 
 	if (!stream) {
 		close(fd);
-		return;
+		return NULL;
 	}
-	node->counts.connections++;
+	node->connections++;
+	node->open++;
 	node->references++;
 	stream->node = node;
-	stream->wyoming = service->routes & SIM_WYOMING;
 	stream->next = node->streams;
 	if (stream->next)
 		stream->next->prev = stream;
@@ -177,12 +188,38 @@ void sim_on_connection(void *arg, int fd)
 	if (uv_tcp_open(&stream->tcp, fd) < 0) {
 		close(fd);
 		stream_close(stream);
-		return;
+		return NULL;
 	}
 	uv_tcp_nodelay(&stream->tcp, 1);
-	if (!stream->wyoming)
+	return stream;
+}
+
+void sim_on_connection(void *arg, int fd)
+{
+	struct sim_service *service = arg;
+	struct sim_stream *stream = stream_new(service, fd);
+
+	if (!stream)
+		return;
+	stream->protocol = service->routes & SIM_WYOMING ? WYOMING : PLAIN;
+	if (stream->protocol == PLAIN)
 		say_name(stream);
 	set_reading(stream, true);
+}
+
+void sim_on_websocket(struct sim_service *service, int fd, const struct buf *hello,
+		      const char *data, size_t len)
+{
+	struct sim_stream *stream = stream_new(service, fd);
+
+	if (!stream)
+		return;
+	stream->protocol = WEBSOCKET;
+	stream_write(stream, hello->data, hello->len);
+	if (len && !uv_is_closing((uv_handle_t *)&stream->tcp))
+		on_data(stream, data, len);
+	if (!stream->ended)
+		set_reading(stream, true);
 }
 
 void sim_streams_close(struct simnode *node)
