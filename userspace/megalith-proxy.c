@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * megalith-proxy: the fallback listener on every persona port. This file wires the controller's
- * stream to the listener; what they do is in proxy/.
+ * megalith-proxy: the HTTP router and the fallback listener. This file starts and ends it; what it
+ * does is in proxy/.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -13,13 +13,14 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/buf.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/paths.h"
 #include "megalith/version.h"
-#include "proxy/fallback.h"
-#include "proxy/follow.h"
+#include "proxy/proxy.h"
 
-#define RUN_DIR	     "/run/megalith"
 #define STOP_MS	     5000 /* for relays that are busy when we are told to end */
 #define STOP_LOOK_MS 50
 #define SPARE_FDS \
@@ -28,12 +29,11 @@
 
 struct program {
 	uv_loop_t loop;
-	struct fallback *fallback;
-	struct follow *follow;
+	struct proxy *proxy;
 	uv_signal_t terminate, interrupt;
 	uv_timer_t stop;
 	uint64_t stop_at_ms; /* 0: not stopping */
-	bool ready;
+	bool ended;
 };
 
 struct options {
@@ -45,8 +45,7 @@ struct options {
 static const char usage_text[] =
 	"usage: megalith-proxy [--run-dir DIR] [--control PATH] [-v]\n"
 	"\n"
-	"Listens on every persona port of the controller's plan and relays the connections that "
-	"no\n"
+	"The HTTP router, and on every persona port the fallback listener for connections that no\n"
 	"kernel steers. Follows megalithd on its control socket; goes on with the last plan "
 	"without it.\n"
 	"\n"
@@ -100,97 +99,16 @@ static int options_parse(struct options *options, int argc, char **argv)
 /* As many descriptors as we may have, and so many relays. */
 static size_t descriptors_raise(void)
 {
-	struct rlimit limit;
-	size_t relays = MAX_RELAYS;
+	size_t open = limits_raise();
+	size_t relays = open > SPARE_FDS + 2 ? (open - SPARE_FDS) / 2 : 1;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-		return 1;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) == -1) /* some systems refuse infinity */
-		getrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < 2 * relays + SPARE_FDS)
-		relays = limit.rlim_cur > SPARE_FDS + 2 ? (size_t)(limit.rlim_cur - SPARE_FDS) / 2
-							: 1;
-	return relays;
+	return relays < MAX_RELAYS ? relays : MAX_RELAYS;
 }
-
-static void program_on_busy(void *arg)
-{
-	struct program *program = arg;
-
-	if (program->follow)
-		follow_touch(program->follow);
-}
-
-static void program_on_plan(void *arg, struct plan *plan)
-{
-	struct program *program = arg;
-	int error = fallback_plan(program->fallback, plan);
-	size_t listeners = fallback_counts(program->fallback)->listeners;
-
-	if (error < 0) {
-		log_error("plan not taken over: %s", strerror(-error));
-		return;
-	}
-	log_debug("new plan: listeners=%zu", listeners);
-	if (program->ready)
-		return;
-	program->ready = true;
-	fprintf(stderr, "ready listeners=%zu\n", listeners);
-	notify_systemd("READY=1");
-}
-
-static void program_on_load(void *arg, const uint32_t (*pairs)[2], size_t count)
-{
-	struct program *program = arg;
-
-	fallback_load(program->fallback, pairs, count);
-}
-
-static bool program_on_report(void *arg, struct buf *body)
-{
-	const struct program *program = arg;
-
-	return fallback_report(program->fallback, body);
-}
-
-static void program_on_fresh(void *arg, uint32_t ticket)
-{
-	struct program *program = arg;
-
-	fallback_fresh(program->fallback, ticket);
-}
-
-static uint32_t program_refresh(void *arg)
-{
-	struct program *program = arg;
-
-	return program->follow ? follow_refresh(program->follow) : 0;
-}
-
-static const struct fallback_events fallback_events = {
-	.on_busy = program_on_busy,
-	.refresh = program_refresh,
-};
-
-static const struct follow_events program_events = {
-	.on_plan = program_on_plan,
-	.on_load = program_on_load,
-	.on_fresh = program_on_fresh,
-	.on_report = program_on_report,
-};
 
 static void program_end(struct program *program)
 {
-	const struct fallback_counts *counts = fallback_counts(program->fallback);
-
-	log_info("ending: accepted=%llu relayed=%llu complete=%llu cut=%zu",
-		 (unsigned long long)counts->accepted, (unsigned long long)counts->relayed,
-		 (unsigned long long)counts->complete, counts->open);
-	follow_free(program->follow);
-	fallback_free(program->fallback);
-	program->follow = NULL;
-	program->fallback = NULL;
+	program->ended = true;
+	proxy_end(program->proxy);
 	uv_close((uv_handle_t *)&program->terminate, NULL);
 	uv_close((uv_handle_t *)&program->interrupt, NULL);
 	uv_close((uv_handle_t *)&program->stop, NULL);
@@ -200,7 +118,7 @@ static void program_on_stop(uv_timer_t *timer)
 {
 	struct program *program = timer->data;
 
-	if (!fallback_counts(program->fallback)->busy ||
+	if (!proxy_busy(program->proxy) ||
 	    uv_now(&program->loop) >= program->stop_at_ms)
 		program_end(program);
 }
@@ -211,14 +129,14 @@ static void program_on_signal(uv_signal_t *signal, int number)
 	struct program *program = signal->data;
 
 	(void)number;
-	if (!program->fallback)
+	if (program->ended)
 		return;
 	if (program->stop_at_ms) {
 		program_end(program);
 		return;
 	}
 	notify_systemd("STOPPING=1");
-	fallback_stop(program->fallback);
+	proxy_stop(program->proxy);
 	program->stop_at_ms = uv_now(&program->loop) + STOP_MS;
 	uv_timer_start(&program->stop, program_on_stop, 0, STOP_LOOK_MS);
 }
@@ -235,18 +153,15 @@ static int program_start(struct program *program, const char *control)
 	program->stop.data = program;
 	uv_signal_start(&program->terminate, program_on_signal, SIGTERM);
 	uv_signal_start(&program->interrupt, program_on_signal, SIGINT);
-	program->fallback =
-		fallback_new(&program->loop, descriptors_raise(), &fallback_events, program);
-	if (!program->fallback)
-		return -errno;
-	program->follow = follow_new(&program->loop, control, &program_events, program);
-	return program->follow ? 0 : -errno;
+	program->proxy = proxy_new(&program->loop, control, descriptors_raise());
+	return program->proxy ? 0 : -errno;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options = {.run_dir = RUN_DIR};
 	struct program program = {0};
+	const struct rlimit no_core = {0, 0};
 	struct buf control = {0};
 	int code = options_parse(&options, argc, argv);
 
@@ -254,6 +169,7 @@ int main(int argc, char **argv)
 		return code;
 	log_init("megalith-proxy", options.verbose ? LOG_DEBUG : LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
+	setrlimit(RLIMIT_CORE, &no_core); /* keys and prompts stay out of core files */
 	if (geteuid() == 0)
 		log_warn("running as root: this program needs no right at all, give it a user of "
 			 "its own");
@@ -268,6 +184,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	uv_run(&program.loop, UV_RUN_DEFAULT);
+	proxy_free(program.proxy);
 	uv_loop_close(&program.loop);
 	return 0;
 }

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "megalith/version.h"
 #include "simnode/simnode.h"
 
@@ -404,16 +404,6 @@ static void on_signal(uv_signal_t *handle, int number)
 	uv_close((uv_handle_t *)&end->interrupt, NULL);
 }
 
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void catch_signals(uv_loop_t *loop, struct end *end)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -436,7 +426,7 @@ static int run(struct arguments *arguments)
 	options->n_models = arguments->models.n;
 	options->loaded = arguments->some_loaded ? arguments->loaded.names : NULL;
 	options->n_loaded = arguments->loaded.n;
-	raise_descriptors();
+	limits_raise();
 	if (uv_loop_init(&loop))
 		return 1;
 	end.node = simnode_new(&loop, options);

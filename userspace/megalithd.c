@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/paths.h"
 #include "control/daemon.h"
 #include "megalith/version.h"
 #include "probe/probe.h"
@@ -16,14 +17,14 @@ static const char help[] =
 	"Controls the megalith load balancer: probes the nodes, steers connections, serves the "
 	"control socket.\n"
 	"\n"
-	"  -c, --config FILE      configuration (/etc/megalith/megalith.json)\n"
+	"  -c, --config FILE      configuration (" CONFIG_DIR "/megalith.json)\n"
 	"      --check            check the configuration and exit\n"
 	"      --datapath MODE    auto, xdp, tc or none, instead of the configuration's\n"
 	"      --no-proxy         do not start megalith-proxy\n"
 	"      --detach-on-exit   take the datapath and the proxy off at the end; else both go on "
 	"serving\n"
-	"      --run-dir DIR      lock and control socket (/run/megalith)\n"
-	"      --state-dir DIR    the operator's weights and drains (/var/lib/megalith)\n"
+	"      --run-dir DIR      lock and control socket (" RUN_DIR ")\n"
+	"      --state-dir DIR    the operator's weights and drains (" STATE_DIR ")\n"
 	"      --bpf-dir DIR      pinned maps and programs (/sys/fs/bpf/megalith)\n"
 	"  -v                     say more\n"
 	"      --version          print the version and exit\n"
@@ -63,10 +64,12 @@ static void on_probe(void *arg, size_t endpoint, const struct probe_result *resu
 		.reason = result->reason,
 		.rtt_us = result->rtt_us,
 		.ttfb_ms = result->ttfb_ms,
-		.models = result->models,
-		.n_models = result->n_models,
-		.loaded = result->loaded,
-		.n_loaded = result->n_loaded,
+		.models = result->models.list,
+		.about = result->models.entries,
+		.n_models = result->models.n,
+		.loaded = result->loaded.list,
+		.running = result->loaded.entries,
+		.n_loaded = result->loaded.n,
 	};
 
 	control_note(arg, endpoint, &seen);
@@ -80,6 +83,15 @@ static void watch(void *arg, struct control *control, const struct model *model)
 	*prober = model ? prober_new(control->loop, model, on_probe, control) : NULL;
 	if (model && !*prober)
 		log_error("the nodes cannot be probed: %s", strerror(errno));
+}
+
+static void kick(void *arg, struct control *control, size_t endpoint)
+{
+	struct prober **prober = arg;
+
+	(void)control;
+	if (*prober)
+		probe_now(*prober, endpoint);
 }
 
 enum wish { RUN, CHECK, VERSION, HELP, WRONG };
@@ -147,11 +159,12 @@ int main(int argc, char **argv)
 {
 	struct prober *prober = NULL;
 	struct daemon_options wanted = {
-		.config = "/etc/megalith/megalith.json",
-		.run_dir = "/run/megalith",
-		.state_dir = "/var/lib/megalith",
+		.config = CONFIG_DIR "/megalith.json",
+		.run_dir = RUN_DIR,
+		.state_dir = STATE_DIR,
 		.bpf_dir = "/sys/fs/bpf/megalith",
 		.watch = watch,
+		.kick = kick,
 		.arg = &prober,
 	};
 	enum wish wish = options_read(argc, argv, &wanted);

@@ -35,7 +35,10 @@ struct rig {
 	uint16_t port;
 	char folder[64], path[96];
 	struct exchange *held; /* by /hold and /stream */
-	unsigned requests, abandoned, ticks;
+	unsigned requests, abandoned, ticks, upgraded;
+	int upgraded_fd; /* by /upgrade, with what came behind it */
+	struct buf behind;
+	void (*after_upgrade)(struct rig *rig); /* once it is asked for; may be NULL */
 	char *big;
 };
 
@@ -61,6 +64,24 @@ static inline void on_tick(uv_timer_t *timer)
 	rig->held = NULL;
 }
 
+static inline void on_upgraded(void *arg, int fd, const char *data, size_t len)
+{
+	struct rig *rig = arg;
+
+	rig->upgraded++;
+	rig->upgraded_fd = fd;
+	buf_add(&rig->behind, data, len);
+}
+
+/* An answer framed by the test itself. */
+static inline void answer_raw(struct exchange *exchange)
+{
+	static const char raw[] = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nraw";
+
+	exchange_write_raw(exchange, raw, sizeof(raw) - 1);
+	exchange_end(exchange);
+}
+
 static inline void on_request(void *arg, struct exchange *exchange)
 {
 	struct rig *rig = arg;
@@ -83,6 +104,16 @@ static inline void on_request(void *arg, struct exchange *exchange)
 		exchange_begin(exchange, 200, "text/plain", NULL);
 		exchange_write(exchange, "half", 4);
 		exchange_abort(exchange);
+	} else if (!strcmp(path, "/reset")) {
+		exchange_begin(exchange, 200, "text/plain", NULL);
+		exchange_write(exchange, "half", 4);
+		exchange_reset(exchange);
+	} else if (!strcmp(path, "/raw")) {
+		answer_raw(exchange);
+	} else if (!strcmp(path, "/upgrade")) {
+		exchange_upgrade(exchange, "Upgrade: test\r\n", on_upgraded, rig);
+		if (rig->after_upgrade)
+			rig->after_upgrade(rig);
 	} else if (!strcmp(path, "/query")) {
 		exchange_answer(exchange, value ? 200 : 404, "text/plain", value,
 				value ? strlen(value) : 0, NULL);

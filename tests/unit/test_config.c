@@ -123,6 +123,10 @@ static void test_config__has_the_defaults_of_the_contract(void **state)
 	assert_int_equal(model->router.queue_ms, 10000);
 	assert_int_equal(model->router.queue_length, 256);
 	assert_int_equal(model->router.first_byte_timeout_ms, 120000);
+	assert_int_equal(model->router.head_max_kb, 64);
+	assert_int_equal(model->router.head_fields_max, 100);
+	assert_int_equal(model->router.head_timeout_ms, 10000);
+	assert_int_equal(model->router.idle_timeout_ms, 60000);
 	assert_string_equal(addr_format_port(&model->admin.address, model->admin.port, text),
 			    "127.0.0.1:4001");
 	assert_int_equal(model->probe.interval_ms, 1000);
@@ -148,7 +152,9 @@ static void test_config__reads_the_sections(void **state)
 		"  \"max_flows\": 16},\n"
 		"\"router\": {\"listen\": \"[::]:4500\", \"keys_file\": \"/etc/keys\",\n"
 		"  \"max_body_mb\": 1, \"queue_ms\": 0, \"queue_length\": 0,\n"
-		"  \"first_byte_timeout_ms\": 3600000},\n"
+		"  \"first_byte_timeout_ms\": 3600000, \"head_max_kb\": 1024, \"head_fields_max\": "
+		"1000,\n"
+		"  \"head_timeout_ms\": 1, \"idle_timeout_ms\": 3600000},\n"
 		"\"admin\": {\"listen\": \"[::1]:4501\"},\n"
 		"\"probe\": {\"interval_ms\": 10, \"timeout_ms\": 1, \"rise\": 1, \"fall\": 100}}");
 	char text[ADDR_TEXT_MAX];
@@ -169,6 +175,10 @@ static void test_config__reads_the_sections(void **state)
 	assert_int_equal(model->router.queue_ms, 0);
 	assert_int_equal(model->router.queue_length, 0);
 	assert_int_equal(model->router.first_byte_timeout_ms, 3600000);
+	assert_int_equal(model->router.head_max_kb, 1024);
+	assert_int_equal(model->router.head_fields_max, 1000);
+	assert_int_equal(model->router.head_timeout_ms, 1);
+	assert_int_equal(model->router.idle_timeout_ms, 3600000);
 	assert_string_equal(addr_format_port(&model->admin.address, model->admin.port, text),
 			    "[::1]:4501");
 	assert_int_equal(model->probe.interval_ms, 10);
@@ -282,7 +292,29 @@ static void test_config__resolves_aliases_of_aliases(void **state)
 		assert_int_equal(model->aliases[i].n_targets, 2);
 		assert_string_equal(model->aliases[i].targets[0].model, "deepseek-r1:latest");
 		assert_null(model->aliases[i].targets[1].model);
+		assert_false(model->aliases[i].session);
 	}
+	model_free(model);
+}
+
+static void test_config__reads_the_affinity_of_aliases(void **state)
+{
+	struct model *model = farm_load(
+		"{" NO_DATAPATH "," NODES "," PERSONAS ", \"models\": {\n"
+		"\"chat\": {\"targets\": [{\"persona\": \"p\", \"model\": \"m\"}], \"affinity\": "
+		"\"session\"},\n"
+		"\"gpt-4\": \"chat\",\n"
+		"\"plain\": {\"targets\": [{\"persona\": \"p\"}]},\n"
+		"\"none\": {\"affinity\": \"none\", \"targets\": [{\"persona\": \"p\"}]}}}");
+
+	(void)state;
+	assert_int_equal(model->n_aliases, 4);
+	assert_true(model->aliases[0].session);
+	assert_true(model->aliases[1].session); /* that of the alias it stands for */
+	assert_string_equal(model->aliases[1].targets[0].model, "m");
+	assert_false(model->aliases[2].session);
+	assert_int_equal(model->aliases[2].n_targets, 1);
+	assert_false(model->aliases[3].session);
 	model_free(model);
 }
 
@@ -471,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_config__knows_every_engine_and_its_port),
 		cmocka_unit_test(test_config__lets_a_persona_cascade_to_a_later_one),
 		cmocka_unit_test(test_config__resolves_aliases_of_aliases),
+		cmocka_unit_test(test_config__reads_the_affinity_of_aliases),
 		cmocka_unit_test(test_config__takes_what_only_looks_wrong),
 		cmocka_unit_test(test_config__takes_the_example_farm),
 		cmocka_unit_test(test_config__has_a_schema_with_the_same_keys),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * net/http1 as tables: a message, its verdict, and a sentence. Each is fed at once, byte by byte,
- * and cut in two at every place, always from memory that ends at an unreadable page, and must come
- * out the same.
+ * net/http1 by the cases of tests/http: a message, its verdict, and a sentence. Each is fed at
+ * once, byte by byte, and cut in two at every place, always from memory that ends at an unreadable
+ * page, and must come out the same.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -18,10 +18,18 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
-#include "http1_rows.h"
+#include "http1_cases.h"
 #include "net/http1_impl.h"
 
-#define MUTATIONS 200 /* of each row */
+#define HOST	"Host: a\r\n"
+#define GET	"GET / HTTP/1.1\r\n" HOST
+#define POST	"POST /x HTTP/1.1\r\n" HOST
+#define CHUNKED POST "Transfer-Encoding: chunked\r\n\r\n"
+#define OK200	"HTTP/1.1 200 OK\r\n"
+
+#define CLIFF_SIZE (256 << 10)
+#define LONG_CASE  2000 /* bytes; not cut at every place */
+#define MUTATIONS  200	/* of each case */
 
 struct witness {
 	struct buf seen;
@@ -96,57 +104,65 @@ static bool is_guards(const char *error)
 	return *error && strcmp(error, HTTP1_LLHTTP_SAYS_NO) != 0;
 }
 
+static bool is_same(const struct buf *a, const struct buf *b)
+{
+	return a->len == b->len && (!a->len || !memcmp(a->data, b->data, a->len));
+}
+
 /* `first` bytes, then the rest in pieces of `step`. Errors stop. */
-static void try_row(const struct row *row, bool is_response, struct cliff *cliff, size_t first,
-		    size_t step)
+static void try_case(const struct http1_case *one, bool is_response, struct cliff *cliff,
+		     size_t first, size_t step)
 {
 	struct witness witness = {0};
 	struct http1 *parser = http1_new(is_response, &events, &witness);
-	size_t len = strlen(row->bytes), at = 0;
+	size_t len = one->bytes.len, at = 0;
 	int error = 0, eof = 0;
 
 	assert_non_null(parser);
-	if (row->no_body)
+	if (one->no_body)
 		http1_expect_no_body(parser);
 	while (!error && at < len) {
 		size_t n = at ? step : first;
 
 		n = n < len - at ? n : len - at;
-		error = feed(parser, cliff, row->bytes + at, n);
+		error = feed(parser, cliff, one->bytes.data + at, n);
 		at += n;
 	}
 	if (!error)
 		eof = http1_eof(parser);
-	if (error != row->error || eof != row->eof ||
-	    (row->seen && strcmp(row->seen, witness.seen.data ? witness.seen.data : "") != 0) ||
-	    (error && http1_error_status(parser) != row->status) ||
+	if (error != one->error || eof != one->eof ||
+	    (!one->any && !is_same(&one->seen, &witness.seen)) ||
+	    (error && http1_error_status(parser) != one->status) ||
 	    (error && !is_guards(http1_error(parser))))
-		fail_msg("%s (first %zu, then %zu): %d %d %d \"%s\" (%s)", row->sentence, first,
-			 step, error, eof, http1_error_status(parser),
+		fail_msg("%s (first %zu, then %zu): %d %d %d \"%s\" (%s)", one->title, first, step,
+			 error, eof, http1_error_status(parser),
 			 witness.seen.data ? witness.seen.data : "", http1_error(parser));
 	http1_free(parser);
 	buf_fini(&witness.seen);
 }
 
-static void try_table(const struct row *rows, size_t n, bool is_response)
+static void try_cases(const char *path, bool is_response)
 {
-	struct cliff cliff = cliff_new(4096);
+	struct cliff cliff = cliff_new(CLIFF_SIZE);
+	struct http1_cases *cases = cases_read(path);
 
-	for (size_t i = 0; i < n; i++) {
-		size_t len = strlen(rows[i].bytes);
+	for (size_t i = 0; i < cases->n; i++) {
+		const struct http1_case *one = &cases->list[i];
+		size_t len = one->bytes.len, by = len > LONG_CASE ? len / 20 : 1;
 
-		try_row(&rows[i], is_response, &cliff, len, 1);
-		try_row(&rows[i], is_response, &cliff, 1, 1);
-		for (size_t cut = 1; cut < len; cut++)
-			try_row(&rows[i], is_response, &cliff, cut, len);
+		try_case(one, is_response, &cliff, len, 1);
+		try_case(one, is_response, &cliff, 1, 1);
+		for (size_t cut = 1; cut < len; cut += by)
+			try_case(one, is_response, &cliff, cut, len);
 	}
+	cases_free(cases);
 	cliff_free(&cliff);
 }
 
 static void test_http1__requests(void **state)
 {
 	(void)state;
-	try_table(requests, sizeof(requests) / sizeof(requests[0]), false);
+	try_cases("tests/http/requests.cases", false);
 }
 
 /* xorshift: the same mutations in each run. */
@@ -194,34 +210,36 @@ static void compare_cuts(const char *text, size_t len, bool is_response, struct 
 	buf_fini(&bytes.seen);
 }
 
-static void mutate_table(const struct row *rows, size_t n, bool is_response, uint32_t seed)
+static void mutate_cases(const char *path, bool is_response, uint32_t seed)
 {
-	struct cliff cliff = cliff_new(4096);
+	struct cliff cliff = cliff_new(CLIFF_SIZE);
+	struct http1_cases *cases = cases_read(path);
 	char text[512];
 
-	for (size_t i = 0; i < n * MUTATIONS; i++) {
-		size_t len = strlen(rows[i % n].bytes);
+	for (size_t i = 0; i < cases->n * MUTATIONS; i++) {
+		const struct buf *bytes = &cases->list[i % cases->n].bytes;
 
-		if (!len || len > sizeof(text))
+		if (!bytes->len || bytes->len > sizeof(text))
 			continue;
-		memcpy(text, rows[i % n].bytes, len);
-		mutate(text, len, &seed);
-		compare_cuts(text, len, is_response, &cliff);
+		memcpy(text, bytes->data, bytes->len);
+		mutate(text, bytes->len, &seed);
+		compare_cuts(text, bytes->len, is_response, &cliff);
 	}
+	cases_free(cases);
 	cliff_free(&cliff);
 }
 
 static void test_http1__mutations(void **state)
 {
 	(void)state;
-	mutate_table(requests, sizeof(requests) / sizeof(requests[0]), false, 1);
-	mutate_table(responses, sizeof(responses) / sizeof(responses[0]), true, 2);
+	mutate_cases("tests/http/requests.cases", false, 1);
+	mutate_cases("tests/http/responses.cases", true, 2);
 }
 
 static void test_http1__responses(void **state)
 {
 	(void)state;
-	try_table(responses, sizeof(responses) / sizeof(responses[0]), true);
+	try_cases("tests/http/responses.cases", true);
 }
 
 static int feed_all(struct http1 *parser, const char *text)
@@ -258,6 +276,19 @@ static void test_http1__pauses_between_messages(void **state)
 	at += http1_consumed(parser);
 	assert_int_equal(http1_feed(parser, text + at, len - at), 0);
 	assert_string_equal(witness.seen.data, "GET / [].POST /x [x].POST /x [a].");
+	http1_free(parser);
+	buf_fini(&witness.seen);
+}
+
+static void test_http1__pauses_at_the_end_of_the_connection(void **state)
+{
+	struct witness witness = {.pause = 1};
+	struct http1 *parser = http1_new(true, &events, &witness);
+
+	(void)state;
+	assert_int_equal(feed_all(parser, OK200 "\r\nhi"), 0);
+	assert_int_equal(http1_eof(parser), 0);
+	assert_string_equal(witness.seen.data, "200 [hi].");
 	http1_free(parser);
 	buf_fini(&witness.seen);
 }
@@ -388,6 +419,96 @@ static void test_http1__limits_of_a_head(void **state)
 	assert_int_equal(status, 414);
 }
 
+/* What http1_feed() says of a head under these limits. */
+static int feed_limited(size_t head_max, size_t fields_max, const char *text, int *status)
+{
+	struct witness witness = {0};
+	struct http1 *parser = http1_new(false, &events, &witness);
+	int error;
+
+	http1_limit(parser, head_max, fields_max);
+	error = feed_all(parser, text);
+	*status = http1_error_status(parser);
+	http1_free(parser);
+	buf_fini(&witness.seen);
+	return error;
+}
+
+static void test_http1__limits_are_configurable(void **state)
+{
+	static const char text[] = GET "A: b\r\n\r\n";
+	size_t len = sizeof(text) - 1;
+	int status;
+
+	(void)state;
+	assert_int_equal(feed_limited(len, 2, text, &status), 0);
+	assert_int_equal(feed_limited(len - 1, 2, text, &status), -E2BIG);
+	assert_int_equal(status, 431);
+	assert_int_equal(feed_limited(len, 1, text, &status), -E2BIG);
+	assert_int_equal(status, 431);
+	assert_int_equal(feed_limited(strlen("GET / HTTP/1.1\r"), 2, text, &status), -E2BIG);
+	assert_int_equal(status, 414);
+}
+
+/* Lets the memory of the head go with each piece of a body, and once a message is complete. */
+struct trimmer {
+	struct witness witness;
+	struct http1 *parser;
+};
+
+static int trim_head(void *arg, const struct http1_head *head)
+{
+	return on_head(&((struct trimmer *)arg)->witness, head);
+}
+
+static int trim_body(void *arg, const char *data, size_t len)
+{
+	struct trimmer *trimmer = arg;
+
+	http1_trim(trimmer->parser);
+	assert_null(trimmer->parser->text);
+	assert_null(trimmer->parser->fields);
+	return on_body(&trimmer->witness, data, len);
+}
+
+static int trim_complete(void *arg)
+{
+	struct trimmer *trimmer = arg;
+
+	http1_trim(trimmer->parser);
+	assert_null(trimmer->parser->text);
+	return on_complete(&trimmer->witness);
+}
+
+/* Trims everywhere, byte by byte: within a head nothing may be lost. */
+static void try_trimmed(const char *text, bool is_response, const char *seen)
+{
+	static const struct http1_events trims = {
+		.on_head = trim_head, .on_body = trim_body, .on_complete = trim_complete};
+	struct trimmer trimmer = {0};
+
+	trimmer.parser = http1_new(is_response, &trims, &trimmer);
+	for (size_t i = 0; text[i]; i++) {
+		assert_int_equal(http1_feed(trimmer.parser, text + i, 1), 0);
+		http1_trim(trimmer.parser);
+	}
+	assert_int_equal(http1_eof(trimmer.parser), 0);
+	assert_string_equal(trimmer.witness.seen.data, seen);
+	http1_free(trimmer.parser);
+	buf_fini(&trimmer.witness.seen);
+}
+
+static void test_http1__heads_may_be_let_go(void **state)
+{
+	(void)state;
+	try_trimmed(GET "\r\n" POST "Content-Length: 2\r\n\r\nab" CHUNKED
+			"1\r\nx\r\n1;e\r\ny\r\n0\r\nA: b\r\n\r\n" GET "Connection: close\r\n\r\n",
+		    false, "GET / [].POST /x [ab].POST /x [xy].GET / [].");
+	try_trimmed("HTTP/1.1 100 \r\n\r\n" OK200 "Content-Length: 1\r\n\r\na" OK200 "\r\nhi", true,
+		    "100 [].200 [a].200 [hi].");
+	try_trimmed("HTTP/1.1 101 \r\n\r\nraw", true, "101 [raw].");
+}
+
 static int feed_chunked(const char *before, size_t n, char c, const char *after)
 {
 	struct witness witness = {0};
@@ -483,9 +604,12 @@ int main(void)
 		cmocka_unit_test(test_http1__mutations),
 		cmocka_unit_test(test_http1__nul_is_refused),
 		cmocka_unit_test(test_http1__pauses_between_messages),
+		cmocka_unit_test(test_http1__pauses_at_the_end_of_the_connection),
 		cmocka_unit_test(test_http1__head_is_taken_apart),
 		cmocka_unit_test(test_http1__keep_alive),
 		cmocka_unit_test(test_http1__limits_of_a_head),
+		cmocka_unit_test(test_http1__limits_are_configurable),
+		cmocka_unit_test(test_http1__heads_may_be_let_go),
 		cmocka_unit_test(test_http1__extensions_and_trailers_are_bounded),
 		cmocka_unit_test(test_http1__callbacks_may_stop_and_free),
 		cmocka_unit_test(test_http1__reasons),

@@ -41,6 +41,7 @@ struct world {
 	size_t noted_endpoint[64];
 	struct probe_result last;
 	char models[256], loaded[256]; /* "a b", "-" when NULL */
+	char about[256], running[256]; /* the entries of these */
 };
 
 static void on_guard(uv_timer_t *timer)
@@ -86,7 +87,7 @@ static void names_join(char text[256], char *const *names, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		size_t len = strlen(text);
 
-		snprintf(text + len, 256 - len, "%s%s", i ? " " : "", names[i]);
+		snprintf(text + len, 256 - len, "%s%s", i ? " " : "", names[i] ? names[i] : "-");
 	}
 }
 
@@ -98,8 +99,10 @@ static void on_result(void *arg, size_t endpoint, const struct probe_result *res
 	world->noted_ms[i] = uv_now(&world->loop);
 	world->noted_endpoint[i] = endpoint;
 	world->last = *result;
-	names_join(world->models, result->models, result->n_models);
-	names_join(world->loaded, result->loaded, result->n_loaded);
+	names_join(world->models, result->models.list, result->models.n);
+	names_join(world->loaded, result->loaded.list, result->loaded.n);
+	names_join(world->about, result->models.entries, result->models.n);
+	names_join(world->running, result->loaded.entries, result->loaded.n);
 	if (world->results >= world->wanted)
 		uv_stop(&world->loop);
 }
@@ -422,12 +425,14 @@ static void test_probe__means_what_the_engine_says(void **state)
 
 /* --- servers that misbehave --- */
 
+enum then { STAY, CLOSE, DRIP };
+
 struct crook { /* a listener that sends `text` to whoever has connected, then does what `then` says
 		*/
 	struct world *world;
 	uv_tcp_t listener;
 	const char *text;
-	enum { STAY, CLOSE, DRIP } then;
+	enum then then;
 	uv_tcp_t peer;
 	uv_timer_t timer;
 	bool has_peer;
@@ -513,7 +518,7 @@ static const struct crook_row {
 	const char *why;
 	enum engine engine;
 	const char *text;
-	int then;
+	enum then then;
 	uint32_t timeout_ms;
 	enum probe_reason reason;
 } crook_rows[] = {
@@ -606,7 +611,50 @@ static void test_probe__limits_the_list_of_models(void **state)
 	world = world_new(ENGINE_OLLAMA, filled);
 	world_run(world, 1);
 	assert_int_equal(world->last.reason, PROBE_OK);
-	assert_int_equal(world->last.n_models, PROBE_NAMES_MAX);
+	assert_int_equal(world->last.models.n, PROBE_NAMES_MAX);
+	world_free(world);
+	buf_fini(&text);
+}
+
+#define DEEP "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]" /* 16, and the entry is one itself */
+#define SPACED \
+	"{ \"name\" : \"b\",\n \"details\": {\"family\": \"x\\u00e9\"}, \"size\": 4683075271 }"
+#define COMPACT "{\"name\":\"b\",\"details\":{\"family\":\"x\xc3\xa9\"},\"size\":4683075271}"
+
+/* What the engine says of each of its models is kept beside the name, one line each. */
+static void test_probe__keeps_the_entries_of_models(void **state)
+{
+	const struct answer answers[] = {
+		{"/api/tags", 200,
+		 "{\"models\":[{\"name\":\"a\",\"x\":" DEEP "},{\"name\":\"\"}," SPACED "]}"},
+		{"/api/ps", 200, "{\"models\":[{\"name\":\"b\",\"expires_at\":\"soon\"}]}"},
+		{0}};
+	struct world *world = world_new(ENGINE_OLLAMA, answers);
+
+	(void)state;
+	world_run(world, 1);
+	assert_string_equal(world->models, "a b");
+	assert_string_equal(world->about, "- " COMPACT); /* too deep: the name stays */
+	assert_string_equal(world->running, "-");
+	world_run(world, 1);
+	assert_string_equal(world->about, "-");
+	assert_string_equal(world->running, "{\"name\":\"b\",\"expires_at\":\"soon\"}");
+	world_free(world);
+}
+
+static void test_probe__goes_without_an_entry_that_is_too_long(void **state)
+{
+	struct answer answers[] = {{"/v1/models", 200, NULL}, {0}};
+	struct buf text = {0};
+	struct world *world;
+
+	(void)state;
+	buf_printf(&text, "{\"data\":[{\"id\":\"a\",\"x\":\"%05000d\"},{\"id\":\"b\"}]}", 0);
+	answers[0].body = text.data;
+	world = world_new(ENGINE_OPENAI, answers);
+	world_run(world, 1);
+	assert_string_equal(world->models, "a b");
+	assert_string_equal(world->about, "- {\"id\":\"b\"}");
 	world_free(world);
 	buf_fini(&text);
 }
@@ -695,6 +743,46 @@ static void test_probe__spreads_the_first_round(void **state)
 	world_free(world);
 }
 
+static void test_probe__asks_at_once_when_told(void **state)
+{
+	const struct answer answers[] = {{"/", 200, "x"}, {0}};
+	struct world *world = world_new(ENGINE_HTTP, answers);
+
+	(void)state;
+	model_fill(world, ENGINE_HTTP, world->services[0].port, 2);
+	world->model.probe.interval_ms = 8000; /* the second endpoint would be asked after 4 s */
+	world_run(world, 1);
+	probe_now(world->prober, 1);
+	probe_now(world->prober, 7); /* there is no such endpoint */
+	assert_int_equal(world->results, 1);
+	world_run(world, 1);
+	assert_int_equal(world->noted_endpoint[1], 1);
+	assert_in_range(world->noted_ms[1] - world->noted_ms[0], 0, 2000);
+	world_free(world);
+}
+
+/* What was asked before does not count: the node may have failed since. */
+static void test_probe__drops_the_question_under_way(void **state)
+{
+	const struct answer never[] = {{"/", 200, NULL}, {0}}, answers[] = {{"/", 200, "x"}, {0}};
+	struct world *world = world_new(ENGINE_HTTP, never);
+
+	(void)state;
+	world->model.probe.interval_ms = 100;
+	world->prober = prober_new(&world->loop, &world->model, on_result, world);
+	while (!world->pending)
+		uv_run(&world->loop, UV_RUN_ONCE);
+	world->answers = answers;
+	probe_now(world->prober, 0);
+	world_run(world, 1);
+	assert_int_equal(world->last.reason, PROBE_OK);
+	assert_int_equal(world->requests, 2);
+	world_run(world, 2); /* and on it goes */
+	assert_int_equal(world->requests, 4);
+	assert_int_equal(world->pending, 0);
+	world_free(world);
+}
+
 static void test_probe__ollama_asks_one_question_a_round(void **state)
 {
 	const struct answer answers[] = {
@@ -779,11 +867,15 @@ int main(void)
 		cmocka_unit_test(test_probe__says_refused),
 		cmocka_unit_test(test_probe__refuses_an_answer_over_a_megabyte),
 		cmocka_unit_test(test_probe__limits_the_list_of_models),
+		cmocka_unit_test(test_probe__keeps_the_entries_of_models),
+		cmocka_unit_test(test_probe__goes_without_an_entry_that_is_too_long),
 		cmocka_unit_test(test_probe__measures_connect_and_first_byte),
 		cmocka_unit_test(test_probe__one_deadline_for_all_questions),
 		cmocka_unit_test(test_probe__asks_an_endpoint_once_at_a_time),
 		cmocka_unit_test(test_probe__keeps_the_interval_within_a_tenth),
 		cmocka_unit_test(test_probe__spreads_the_first_round),
+		cmocka_unit_test(test_probe__asks_at_once_when_told),
+		cmocka_unit_test(test_probe__drops_the_question_under_way),
 		cmocka_unit_test(test_probe__ollama_asks_one_question_a_round),
 		cmocka_unit_test(test_probe__says_nothing_after_it_is_freed),
 		cmocka_unit_test(test_probe__may_be_freed_by_its_caller),

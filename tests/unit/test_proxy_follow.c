@@ -28,6 +28,9 @@ struct rig {
 	unsigned streams;
 	unsigned plans, loads, reports;
 	uint64_t version; /* of the last plan */
+	size_t aliases;	  /* of its catalog */
+	unsigned keys;	  /* lines that had some */
+	bool admits;	  /* the last ones take "sk-example" */
 	uint32_t pairs[2][2];
 	size_t n_pairs;
 	struct buf report; /* body of the last one */
@@ -74,6 +77,7 @@ static void on_request(void *arg, struct exchange *exchange)
 
 	if (strcmp(path, "/v1/plan") == 0) {
 		assert_string_equal(exchange_query(exchange, "follow"), "1");
+		assert_int_equal(strtol(exchange_query(exchange, "pid"), NULL, 10), getpid());
 		rig->streams++;
 		rig->stream = exchange;
 		exchange_begin(exchange, 200, "application/x-ndjson", NULL);
@@ -128,13 +132,19 @@ static void tell(struct rig *rig, const char *text)
 
 /* ---- the follower ---- */
 
-static void on_plan(void *arg, struct plan *plan)
+static void on_plan(void *arg, struct plan *plan, struct catalog *catalog, struct keys *keys)
 {
 	struct rig *rig = arg;
 
+	assert_non_null(catalog);
 	rig->plans++;
 	rig->version = plan->version;
+	rig->aliases = catalog->n_aliases;
+	rig->keys += keys != NULL;
+	rig->admits = keys_accept(keys, "sk-example", 10);
 	plan_free(plan);
+	catalog_free(catalog);
+	keys_free(keys);
 }
 
 static void on_load(void *arg, const uint32_t (*pairs)[2], size_t count)
@@ -202,8 +212,22 @@ static int tear_down(void **state)
 	return 0;
 }
 
-#define PLAN(version) \
-	"{\"plan\":{\"version\":" #version ",\"queue_ms\":100,\"endpoints\":[],\"rows\":[]}}\n"
+#define PLAN_PART(version) \
+	"\"plan\":{\"version\":" #version ",\"queue_ms\":100,\"endpoints\":[],\"rows\":[]}"
+#define CATALOG \
+	"\"catalog\":{\"settings\":{\"address\":\"127.0.0.1\",\"port\":4000,\"keys_required\":" \
+	"false," \
+	"\"max_body\":1,\"queue_ms\":1,\"queue_length\":1,\"first_byte_timeout_ms\":1,\"head_" \
+	"max\":1," \
+	"\"fields_max\":8,\"head_timeout_ms\":1,\"idle_timeout_ms\":1},\"aliases\":[{\"name\":" \
+	"\"a\"," \
+	"\"session\":false,\"targets\":[{\"persona\":\"p\",\"model\":null}]}],\"models\":[]," \
+	"\"said\":[]}"
+/* (head -c 16 /dev/zero; printf sk-example) | sha256sum */
+#define KEYS \
+	"\"keys\":{\"salt\":\"00000000000000000000000000000000\",\"digests\":[" \
+	"\"7e86af9dea00536ad280cd07f88610a74b9be6c0f789bf16e400d164cc52163d\"]}"
+#define PLAN(version) "{" PLAN_PART(version) "," CATALOG "}\n"
 
 static void start(struct rig *rig)
 {
@@ -221,7 +245,7 @@ static void test_follow__plans_and_loads_in_any_pieces(void **state)
 	tell(rig, "{\"plan\":{\"version\":1,\"queue_ms\":100,\"endp");
 	let(rig, 30);
 	assert_int_equal(rig->plans, 0);
-	tell(rig, "oints\":[],\"rows\":[]}}\n" PLAN(2) "{\"load\":[[1,2],[3,4]]}\n");
+	tell(rig, "oints\":[],\"rows\":[]}," CATALOG "}\n" PLAN(2) "{\"load\":[[1,2],[3,4]]}\n");
 	UNTIL(rig, rig->loads == 1);
 	assert_int_equal(rig->plans, 2);
 	assert_int_equal(rig->version, 2);
@@ -241,11 +265,30 @@ static void test_follow__lines_of_a_kind_to_come_are_ignored(void **state)
 	assert_int_equal(rig->streams, 1);
 }
 
+static void test_follow__catalog_and_keys_come_with_the_plan(void **state)
+{
+	struct rig *rig = *state;
+
+	start(rig);
+	tell(rig, PLAN(1));
+	UNTIL(rig, rig->plans == 1);
+	assert_int_equal(rig->aliases, 1);
+	assert_int_equal(rig->keys, 0);
+	tell(rig, "{" PLAN_PART(2) "," CATALOG "," KEYS "}\n");
+	UNTIL(rig, rig->plans == 2);
+	assert_int_equal(rig->keys, 1);
+	assert_true(rig->admits);
+}
+
 static void test_follow__garbage_ends_the_stream_and_another_is_tried(void **state)
 {
 	static const char *const garbage[] = {
 		"no json\n",
 		"{\"plan\":{\"version\":1}}\n",
+		"{" PLAN_PART(1) "}\n", /* no catalog */
+		"{" PLAN_PART(1) ",\"catalog\":{}}\n",
+		"{" PLAN_PART(1) "," CATALOG ",\"keys\":null}\n",
+		"{" PLAN_PART(1) "," CATALOG ",\"keys\":{\"salt\":\"\",\"digests\":[]}}\n",
 		"{\"load\":[[1]]}\n",
 		"{\"load\":[[-1,0]]}\n",
 	};
@@ -356,6 +399,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_follow__plans_and_loads_in_any_pieces),
 		TEST(test_follow__lines_of_a_kind_to_come_are_ignored),
+		TEST(test_follow__catalog_and_keys_come_with_the_plan),
 		TEST(test_follow__garbage_ends_the_stream_and_another_is_tried),
 		TEST(test_follow__comes_back_when_the_controller_does),
 		TEST(test_follow__starts_before_the_controller),

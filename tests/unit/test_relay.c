@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "core/choose.h"
+#include "base/json.h"
 #include "proxy/fallback.h"
 #include "proxy/view.h"
 
@@ -29,6 +30,7 @@
 struct rig {
 	uv_loop_t loop;
 	uv_timer_t wake; /* so that a turn of the loop ends */
+	struct view view;
 	struct fallback *fallback;
 	uint16_t port;	 /* the persona's */
 	int node[NODES]; /* listening sockets */
@@ -227,8 +229,32 @@ static struct plan *plan_of(const struct rig *rig, size_t n)
 
 static void set_plan(struct rig *rig, struct plan *plan)
 {
+	size_t *moved;
+
 	rig->plan = plan;
-	assert_int_equal(fallback_plan(rig->fallback, plan), 0);
+	assert_int_equal(view_set_plan(&rig->view, plan, NULL, NULL, &moved), 0);
+	fallback_moved(rig->fallback, moved);
+	free(moved);
+}
+
+/* What the kernel counts: busy and connections of each endpoint. */
+static void set_load(struct rig *rig, const uint32_t (*pairs)[2], size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		view_set_load(&rig->view, i, pairs[i][0], pairs[i][1]);
+	fallback_room(rig->fallback);
+}
+
+/* What would be reported to the controller. False: nothing. */
+static bool report(const struct rig *rig, struct buf *out)
+{
+	struct json_writer w = {.out = out};
+	bool some;
+
+	json_begin(&w, '{');
+	some = view_report(&rig->view, &w);
+	json_end(&w, '}');
+	return some;
 }
 
 static int set_up_with(void **state, size_t max_relays)
@@ -243,7 +269,7 @@ static int set_up_with(void **state, size_t max_relays)
 	for (size_t i = 0; i < NODES; i++)
 		rig->node[i] = listen_on(&rig->node_port[i], 512);
 	rig->port = free_port();
-	rig->fallback = fallback_new(&rig->loop, max_relays, &events, rig);
+	rig->fallback = fallback_new(&rig->loop, &rig->view, max_relays, &events, rig);
 	*state = rig;
 	return rig->fallback ? 0 : -1;
 }
@@ -266,6 +292,7 @@ static int tear_down(void **state)
 	uv_close((uv_handle_t *)&rig->wake, NULL);
 	uv_run(&rig->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&rig->loop), 0); /* no handle was forgotten */
+	view_fini(&rig->view);
 	for (size_t i = 0; i < NODES; i++)
 		close(rig->node[i]);
 	free(rig);
@@ -518,7 +545,7 @@ static void test_relay__prefers_the_idle_node(void **state)
 	int client, node;
 
 	set_plan(rig, plan_of(rig, 2));
-	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 2);
+	set_load(rig, (const uint32_t(*)[2])kernel, 2);
 	client = connect_to(rig->port);
 	node = take(rig, 1);
 	close(client);
@@ -599,25 +626,30 @@ static void test_view__never_the_same_node_twice(void **state)
 {
 	struct rig *rig = *state;
 	struct plan *plan = plan_of(rig, 2);
-	const struct plan_row *row = &plan->rows[0];
+	struct view_ask ask = {.row = &plan->rows[0], .hash = 1, .now_ms = 1500};
 	struct view view = {0};
 	size_t *moved, endpoint, tried[] = {0, VIEW_GONE};
 
 	plan->endpoints[0].weight = 1000;
-	assert_int_equal(view_set_plan(&view, plan, &moved), 0);
+	assert_int_equal(view_set_plan(&view, plan, NULL, NULL, &moved), 0);
 	view_suspect(&view, 0, 1000);
-	assert_int_equal(view_pick(&view, row, 1, 1500, NULL, 0, &endpoint), VIEW_TAKEN);
+	assert_int_equal(view_pick(&view, &ask, &endpoint), VIEW_TAKEN);
 	assert_int_equal(endpoint, 1); /* under suspicion */
-	assert_int_equal(view_pick(&view, row, 1, 5000, NULL, 0, &endpoint), VIEW_TAKEN);
+	ask.now_ms = 5000;
+	assert_int_equal(view_pick(&view, &ask, &endpoint), VIEW_TAKEN);
 	assert_int_equal(endpoint, 0); /* no more */
-	assert_int_equal(view_pick(&view, row, 1, 5000, tried, 2, &endpoint), VIEW_TAKEN);
+	ask.tried = tried;
+	ask.n_tried = 2;
+	assert_int_equal(view_pick(&view, &ask, &endpoint), VIEW_TAKEN);
 	assert_int_equal(endpoint, 1); /* but not for the one that has tried it */
 	view_suspect(&view, 0, 5000);
 	view_suspect(&view, 1, 5000);
-	assert_int_equal(view_pick(&view, row, 1, 5000, NULL, 0, &endpoint), VIEW_TAKEN);
+	ask.n_tried = 0;
+	assert_int_equal(view_pick(&view, &ask, &endpoint), VIEW_TAKEN);
 	assert_int_equal(endpoint, 0); /* nobody else */
 	tried[1] = 1;
-	assert_int_equal(view_pick(&view, row, 1, 5000, tried, 2, &endpoint), VIEW_NOBODY);
+	ask.n_tried = 2;
+	assert_int_equal(view_pick(&view, &ask, &endpoint), VIEW_NOBODY);
 	view_fini(&view);
 }
 
@@ -752,11 +784,11 @@ static void test_queue__counts_of_the_kernel_are_room_too(void **state)
 
 	plan->endpoints[0].capacity = 2;
 	set_plan(rig, plan);
-	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 1);
+	set_load(rig, (const uint32_t(*)[2])kernel, 1);
 	client = connect_to(rig->port);
 	UNTIL(rig, counts(rig)->queued == 1);
 	kernel[0][0] = 1;
-	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 1);
+	set_load(rig, (const uint32_t(*)[2])kernel, 1);
 	node = take(rig, 0);
 	close(client);
 	close(node);
@@ -778,14 +810,14 @@ static void test_queue__the_kernel_is_asked_before_a_node_is_chosen(void **state
 	UNTIL(rig, rig->ticket == 2);
 	let(rig, 50);
 	assert_true(nobody_came(rig, 0));
-	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 1);
+	set_load(rig, (const uint32_t(*)[2])kernel, 1);
 	fallback_fresh(rig->fallback, 1);
 	assert_int_equal(counts(rig)->queued, 1); /* there is none; the second has asked later */
 	fallback_fresh(rig->fallback, 2);
 	assert_int_equal(counts(rig)->queued, 2);
 	UNTIL(rig, rig->ticket > 2); /* and is asked again while they wait */
 	kernel[0][0] = 0;
-	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 1);
+	set_load(rig, (const uint32_t(*)[2])kernel, 1);
 	node = take(rig, 0);
 	close(first);
 	close(second);
@@ -847,16 +879,17 @@ static void test_busy__is_reported_by_endpoint(void **state)
 	char expected[128];
 	int client, node;
 
-	assert_false(fallback_report(rig->fallback, &body));
+	assert_false(report(rig, &body));
+	buf_clear(&body);
 	set_plan(rig, plan_of(rig, 2));
-	fallback_load(rig->fallback, (const uint32_t(*)[2])kernel, 2);
+	set_load(rig, (const uint32_t(*)[2])kernel, 2);
 	before = rig->changes;
 	client = connect_to(rig->port);
 	say(client, "ask");
 	node = take(rig, 1);
 	hear(rig, node, "ask");
 	assert_true(rig->changes > before);
-	assert_true(fallback_report(rig->fallback, &body));
+	assert_true(report(rig, &body));
 	snprintf(expected, sizeof(expected), "{\"pid\":%d,\"plan_version\":7,\"busy\":[0,1]}",
 		 (int)getpid());
 	assert_string_equal(body.data, expected);
@@ -908,7 +941,7 @@ static void test_plan__counts_go_with_their_node(void **state)
 	plan->endpoints[0] = plan->endpoints[1];
 	plan->endpoints[1] = swap;
 	set_plan(rig, plan);
-	assert_true(fallback_report(rig->fallback, &body));
+	assert_true(report(rig, &body));
 	assert_non_null(strstr(body.data, "[0,1]"));
 	buf_fini(&body);
 	second = connect_to(rig->port);
@@ -916,7 +949,7 @@ static void test_plan__counts_go_with_their_node(void **state)
 	close(first);
 	close(node);
 	UNTIL(rig, counts(rig)->busy == 0);
-	assert_true(fallback_report(rig->fallback, &body));
+	assert_true(report(rig, &body));
 	assert_non_null(strstr(body.data, "[0,0]"));
 	buf_fini(&body);
 	close(second);
@@ -933,7 +966,7 @@ static void test_plan__a_node_that_left_keeps_its_connections(void **state)
 	plan = plan_of(rig, 1);
 	plan->endpoints[0].port = rig->node_port[1]; /* same name, another place: another node */
 	set_plan(rig, plan);
-	assert_true(fallback_report(rig->fallback, &body));
+	assert_true(report(rig, &body));
 	assert_non_null(strstr(body.data, "[0]"));
 	buf_fini(&body);
 	say(node, "answer");

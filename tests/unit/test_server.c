@@ -404,6 +404,140 @@ static void test_server__cut_answers(void **state)
 	rig_free(rig);
 }
 
+/* All that comes until the connection ends; 0 or its errno. */
+static int read_all(struct rig *rig, int fd, struct buf *text)
+{
+	char piece[1000];
+	ssize_t n;
+
+	do {
+		uv_run(&rig->loop, UV_RUN_NOWAIT);
+		n = recv(fd, piece, sizeof(piece), 0);
+		buf_add(text, piece, n > 0 ? (size_t)n : 0);
+	} while (n > 0 || (n < 0 && errno == EAGAIN));
+	return n < 0 ? errno : 0;
+}
+
+static void test_server__reset_answers(void **state)
+{
+	static const char request[] = "GET /reset HTTP/1.1\r\nHost: a\r\n\r\n";
+	struct rig *rig = rig_new(0, 0, 0);
+	struct buf text = {0};
+	int fd = connect_to(rig);
+
+	(void)state;
+	assert_int_equal(write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
+	assert_int_equal(read_all(rig, fd, &text), ECONNRESET);
+	assert_int_equal(rig->abandoned, 0);
+	close(fd);
+	buf_fini(&text);
+	rig_free(rig);
+}
+
+static void test_server__raw_answers_keep_the_connection(void **state)
+{
+	static const char requests[] =
+		"GET /raw HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n"
+		"Connection: close\r\n\r\n";
+	struct rig *rig = rig_new(0, 0, 0);
+	struct buf text = {0};
+	int fd = connect_to(rig);
+
+	(void)state;
+	assert_int_equal(write(fd, requests, sizeof(requests) - 1), sizeof(requests) - 1);
+	assert_int_equal(read_all(rig, fd, &text), 0);
+	assert_non_null(strstr(text.data, "\r\n\r\nrawHTTP/1.1 200 OK\r\n"));
+	assert_non_null(strstr(text.data, "\r\n\r\n/2"));
+	close(fd);
+	buf_fini(&text);
+	rig_free(rig);
+}
+
+static void test_server__upgrades(void **state)
+{
+	static const char upgrade[] = "Connection: Upgrade\r\nUpgrade: test\r\n\r\n";
+	static const char head[] =
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n";
+	static const struct {
+		const char *sentence, *before, *behind;
+	} rows[] = {
+		{"alone", "", ""},
+		{"with bytes behind it", "", "GET /no HTTP/1.1\r\n\r\n"},
+		{"behind another request", "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n", "more"},
+		{"behind a stream", "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n", "more"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct rig *rig = rig_new(0, 0, 0);
+		struct buf sent = {0}, text = {0};
+		int fd = connect_to(rig);
+
+		buf_printf(&sent, "%sGET /upgrade HTTP/1.1\r\nHost: a\r\n%s%s", rows[i].before,
+			   upgrade, rows[i].behind);
+		assert_int_equal(write(fd, sent.data, sent.len), sent.len);
+		wait_count(rig, &rig->upgraded, 1);
+		assert_string_equal(rig->behind.data ? rig->behind.data : "", rows[i].behind);
+		assert_int_equal(write(fd, "later", 5), 5);
+		while (read(rig->upgraded_fd, (char[8]){0}, 8) < 0)
+			assert_int_equal(errno, EAGAIN);
+		assert_int_equal(write(rig->upgraded_fd, "hi", 2), 2);
+		close(rig->upgraded_fd);
+		assert_int_equal(read_all(rig, fd, &text), 0);
+		if (!strstr(text.data, head) ||
+		    strcmp(strstr(text.data, head) + sizeof(head) - 1, "hi"))
+			fail_msg("%s: %s", rows[i].sentence, text.data);
+		assert_int_equal(rig->abandoned, 0);
+		close(fd);
+		buf_fini(&rig->behind);
+		buf_fini(&sent);
+		buf_fini(&text);
+		rig_free(rig);
+	}
+}
+
+static void take_descriptors(struct rig *rig)
+{
+	struct rlimit limit;
+
+	(void)rig;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void free_server(struct rig *rig)
+{
+	server_free(rig->server);
+	rig->server = NULL;
+}
+
+/* There is no descriptor left for the owner, or the server goes first: it is told. */
+static void test_server__upgrades_that_fail(void **state)
+{
+	static const char request[] = "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+				      "Upgrade: test\r\n\r\n";
+	struct rlimit before;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct rig *rig = rig_new(0, 0, 0);
+		struct buf text = {0};
+		int fd = connect_to(rig);
+
+		rig->after_upgrade = i ? free_server : take_descriptors;
+		assert_int_equal(write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
+		wait_count(rig, &rig->abandoned, 1);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		assert_int_equal(rig->upgraded, 0);
+		read_all(rig, fd, &text);
+		close(fd);
+		buf_fini(&text);
+		rig_free(rig);
+	}
+}
+
 static void test_server__freed_with_everything_open(void **state)
 {
 	struct rig *rig = rig_new(0, 0, 0);
@@ -522,6 +656,10 @@ int main(void)
 		cmocka_unit_test(test_server__peer_resets),
 		cmocka_unit_test(test_server__half_closing_peer_gets_its_answer),
 		cmocka_unit_test(test_server__cut_answers),
+		cmocka_unit_test(test_server__reset_answers),
+		cmocka_unit_test(test_server__raw_answers_keep_the_connection),
+		cmocka_unit_test(test_server__upgrades),
+		cmocka_unit_test(test_server__upgrades_that_fail),
 		cmocka_unit_test(test_server__freed_with_everything_open),
 		cmocka_unit_test(test_server__peers_above_the_limit_wait),
 		cmocka_unit_test(test_server__idle_peer_makes_room),

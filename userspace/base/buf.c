@@ -22,8 +22,7 @@ void buf_clear(struct buf *buf)
 		buf->data[0] = '\0';
 }
 
-/* Room for `more` bytes and the NUL. False: none, and the buf has failed. */
-static bool buf_reserve(struct buf *buf, size_t more)
+bool buf_reserve(struct buf *buf, size_t more)
 {
 	size_t cap = buf->cap ? buf->cap : BUF_FIRST;
 	char *data;

@@ -76,6 +76,8 @@ void json_put_null(struct json_writer *w);
 void json_pair_string(struct json_writer *w, const char *name, const char *text);
 void json_pair_int(struct json_writer *w, const char *name, int64_t number);
 void json_pair_bool(struct json_writer *w, const char *name, bool truth);
+/* A text that is one JSON value already: as it is, unchecked. */
+void json_put_text(struct json_writer *w, const char *text);
 /* Copies a parsed value. */
 void json_put_value(struct json_writer *w, const struct json *value);
 

@@ -8,6 +8,7 @@
 #include "control/control.h"
 #include "control/files.h"
 #include "control/follow.h"
+#include "control/keyfile.h"
 #include "control/store.h"
 
 #define CONFIG_MAX ((size_t)16 << 20) /* 1,024 nodes with all their services are below 2 MiB */
@@ -19,6 +20,9 @@
  * could read.
  */
 #define SPACING_MS 50
+
+/* Nodes load and unload models all day long: of a large farm one of them does at any moment. */
+#define MODELS_SPACING_MS 1000
 
 static const char *environment(const char *name)
 {
@@ -37,6 +41,44 @@ struct model *control_config_load(const char *path, struct buf *errors)
 		model = model_load(path, text.data ? text.data : "", text.len, environment, errors);
 	buf_fini(&text);
 	return model;
+}
+
+/* --- keys --- */
+
+/* *keys NULL without an error: none are configured. */
+static int keys_read_for(const struct model *model, const uint8_t salt[16], struct keys **keys,
+			 struct buf *errors)
+{
+	*keys = NULL;
+	if (!model->router.keys_file)
+		return 0;
+	return keyfile_load(model->router.keys_file, salt, keys, errors);
+}
+
+static void keys_set(struct control *control, struct keys *keys)
+{
+	keys_free(control->keys);
+	control->keys = keys;
+}
+
+int control_keys_load(struct control *control, struct buf *errors)
+{
+	struct keys *keys;
+	int err = keys_read_for(control->state.model, control->salt, &keys, errors);
+
+	if (!err)
+		keys_set(control, keys);
+	return err;
+}
+
+int control_keys_check(const struct model *model, struct buf *errors)
+{
+	const uint8_t salt[16] = {0};
+	struct keys *keys;
+	int err = keys_read_for(model, salt, &keys, errors);
+
+	keys_free(keys);
+	return err;
 }
 
 /* --- publishing --- */
@@ -83,13 +125,20 @@ static void on_publish_timer(uv_timer_t *timer)
 	control_publish(timer->data);
 }
 
-void control_changed(struct control *control)
+/* Once in the next turn of the loop, or when the last plan is so old. */
+static void publish_later(struct control *control, uint64_t spacing_ms)
 {
 	uint64_t since = uv_now(control->loop) - control->published_ms;
+	uint64_t wait = since < spacing_ms ? spacing_ms - since : 0;
+	uv_timer_t *timer = &control->publish_timer;
 
-	if (!uv_is_active((uv_handle_t *)&control->publish_timer))
-		uv_timer_start(&control->publish_timer, on_publish_timer,
-			       since < SPACING_MS ? SPACING_MS - since : 0, 0);
+	if (!uv_is_active((uv_handle_t *)timer) || uv_timer_get_due_in(timer) > wait)
+		uv_timer_start(timer, on_publish_timer, wait, 0);
+}
+
+void control_changed(struct control *control)
+{
+	publish_later(control, SPACING_MS);
 }
 
 static void hold_end(struct control *control)
@@ -112,18 +161,35 @@ static void turn_say(const struct plan_endpoint *of, enum probe_reason reason)
 void control_note(struct control *control, size_t endpoint, const struct observation *seen)
 {
 	struct state *state = &control->state;
-	bool known, turned;
+	unsigned changes;
+	bool known;
 
 	if (endpoint >= state->model->n_endpoints)
 		return;
 	known = state->scores[endpoint].known;
-	turned = state_note(state, endpoint, seen);
-	if (turned)
+	changes = state_note(state, endpoint, seen);
+	if (changes & STATE_TURNED)
 		control_changed(control);
-	if (turned || known != state->scores[endpoint].known)
+	else if (changes)
+		publish_later(control, MODELS_SPACING_MS);
+	if (changes & STATE_TURNED || known != state->scores[endpoint].known)
 		turn_say(&state->plan->endpoints[endpoint], seen->reason);
 	if (control->held_until_ms && state_all_known(state))
 		hold_end(control);
+}
+
+void control_mark(struct control *control, size_t endpoint, enum probe_reason why, int64_t pid)
+{
+	struct state *state = &control->state;
+	const struct plan_endpoint *of;
+
+	if (!state_mark(state, endpoint, why, uv_now(control->loop)))
+		return;
+	of = &state->plan->endpoints[endpoint];
+	log_warn("%s/%s is suspect: %s, says the proxy with pid %lld", of->node, of->service,
+		 mark_word(why), (long long)pid);
+	control_changed(control);
+	control->options.kick(control->options.arg, control, endpoint);
 }
 
 /* --- each second --- */
@@ -240,6 +306,24 @@ static void note_write(const struct model *old, const struct model *new, struct 
 				   parts[i].key);
 }
 
+/* All or nothing. */
+static int reload_take(struct control *control, struct model *model, struct buf *errors,
+		       struct buf *note)
+{
+	struct keys *keys;
+	int err = keys_read_for(model, control->salt, &keys, errors);
+
+	if (err)
+		return err;
+	note_write(control->state.model, model, note);
+	err = state_model_set(&control->state, model);
+	if (err)
+		keys_free(keys);
+	else
+		keys_set(control, keys);
+	return err;
+}
+
 int control_reload(struct control *control, struct buf *errors, struct buf *note)
 {
 	struct model *model = control_config_load(control->options.config, errors);
@@ -247,8 +331,7 @@ int control_reload(struct control *control, struct buf *errors, struct buf *note
 
 	if (!model)
 		return -EINVAL;
-	note_write(control->state.model, model, note);
-	err = state_model_set(&control->state, model);
+	err = reload_take(control, model, errors, note);
 	if (err) {
 		model_free(model);
 		return err;
@@ -286,6 +369,7 @@ struct control *control_new(uv_loop_t *loop, const struct control_options *optio
 			    struct model *model)
 {
 	struct control *control = calloc(1, sizeof(*control));
+	int err;
 
 	if (!control) {
 		model_free(model);
@@ -297,11 +381,14 @@ struct control *control_new(uv_loop_t *loop, const struct control_options *optio
 	control->started_ms = uv_now(loop);
 	state_init(&control->state);
 	state_read(control);
-	if (state_model_set(&control->state, model)) {
+	err = uv_random(NULL, NULL, control->salt, sizeof(control->salt), 0, NULL);
+	if (!err)
+		err = state_model_set(&control->state, model);
+	if (err) {
 		model_free(model);
 		state_fini(&control->state);
 		free(control);
-		errno = ENOMEM;
+		errno = -err;
 		return NULL;
 	}
 	uv_timer_init(loop, &control->publish_timer);
@@ -394,6 +481,7 @@ void control_free(struct control *control)
 		server_free(control->server);
 	control->server = NULL;
 	datapath_let_go(control);
+	keys_set(control, NULL);
 	state_fini(&control->state);
 	uv_close((uv_handle_t *)&control->publish_timer, on_closed);
 	uv_close((uv_handle_t *)&control->second_timer, on_closed);

@@ -3,7 +3,7 @@
  * The controller: turns what happens (probes, operators, proxies, the network) into plans, and
  * publishes them to the datapath and to the proxies that follow. Owns the state, the datapath once
  * it is given, the control socket and its timers. One loop, one thread. It does not probe: `watch`
- * tells somebody who does.
+ * and `kick` tell somebody who does.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
@@ -16,6 +16,7 @@
 
 struct control;
 struct follower;
+struct keys;
 struct server;
 
 struct control_access {	 /* who may change something; root and our own user always may */
@@ -32,6 +33,8 @@ struct control_options {    /* strings must outlive the controller */
 	/* Probe the endpoints of this model from now on, and report to control_note(); NULL: stop.
 	 */
 	void (*watch)(void *arg, struct control *control, const struct model *model);
+	/* Probe this endpoint of it at once. */
+	void (*kick)(void *arg, struct control *control, size_t endpoint);
 	void *arg;
 };
 
@@ -39,6 +42,8 @@ struct control {
 	uv_loop_t *loop;
 	struct control_options options;
 	struct state state;
+	uint8_t salt[16];      /* of the keys' digests, as long as we live */
+	struct keys *keys;     /* NULL: none are configured, or read yet */
 	struct server *server; /* NULL: does not listen */
 	struct follower *followers;
 	size_t n_followers;
@@ -63,6 +68,14 @@ struct model *control_config_load(const char *path, struct buf *errors);
 struct control *control_new(uv_loop_t *loop, const struct control_options *options,
 			    struct model *model);
 
+/*
+ * Reads the keys that clients may use, when the configuration has a file of them; before
+ * control_start(). 0, or -EINVAL or -ENOMEM with one line in `errors`.
+ */
+int control_keys_load(struct control *control, struct buf *errors);
+/* Would they be read? For --check. */
+int control_keys_check(const struct model *model, struct buf *errors);
+
 /* The control socket. gid (gid_t)-1: leave the group. 0 or -errno. */
 int control_listen(struct control *control, const char *path, unsigned mode, gid_t gid);
 
@@ -79,16 +92,20 @@ int control_start(struct control *control);
 /* A probe's result. */
 void control_note(struct control *control, size_t endpoint, const struct observation *seen);
 
+/* The proxy with this pid saw the endpoint fail. */
+void control_mark(struct control *control, size_t endpoint, enum probe_reason why, int64_t pid);
+
 /*
  * Makes a plan and publishes it: now (an operator's order); or once in the next turn of the loop,
- * or 50 ms after the last plan, however often it is called.
+ * or 50 ms after the last plan (1 s, when only models have changed), however often it is called.
  */
 void control_publish(struct control *control);
 void control_changed(struct control *control);
 
 /*
  * Reads the configuration again. 0, with what takes effect only at the next start in `note` (may
- * stay empty); or -EINVAL with the lines in `errors`, or -ENOMEM: the old one stays.
+ * stay empty); or -EINVAL with the lines in `errors`, or -ENOMEM: the old one stays, and so do the
+ * keys.
  */
 int control_reload(struct control *control, struct buf *errors, struct buf *note);
 

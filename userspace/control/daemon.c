@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -59,6 +59,14 @@ static int fail(const char *what, int err)
 
 /* --- before the loop --- */
 
+/* On stderr, and frees them. The exit code. */
+static int errors_say(struct buf *errors)
+{
+	fputs(errors->data ? errors->data : "out of memory\n", stderr);
+	buf_fini(errors);
+	return EXIT_USAGE;
+}
+
 static struct model *config_read(const char *path)
 {
 	struct buf errors = {0};
@@ -73,13 +81,18 @@ static struct model *config_read(const char *path)
 int daemon_check(const char *config)
 {
 	struct model *model = config_read(config);
+	struct buf errors = {0};
+	int code = EXIT_DONE;
 
 	if (!model)
 		return EXIT_USAGE;
-	printf("%s: ok: %zu nodes, %zu personas, %zu models\n", config, model->n_nodes,
-	       model->n_personas, model->n_aliases);
+	if (control_keys_check(model, &errors))
+		code = errors_say(&errors);
+	else
+		printf("%s: ok: %zu nodes, %zu personas, %zu models\n", config, model->n_nodes,
+		       model->n_personas, model->n_aliases);
 	model_free(model);
-	return EXIT_DONE;
+	return code;
 }
 
 /* Only root can give the socket to a group, and be somebody else in a child. */
@@ -106,17 +119,6 @@ static struct account account_find(void)
 		account.operators = true;
 	}
 	return account;
-}
-
-/* A probe is a descriptor: a large farm needs more than the usual 1,024. */
-static void limits_raise(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int paths_make(struct daemon *daemon)
@@ -293,6 +295,7 @@ static struct control *control_make(struct daemon *daemon, struct model *model)
 			   .has_proxy = daemon->account.known,
 			   .proxy_uid = daemon->account.uid},
 		.watch = options->watch,
+		.kick = options->kick,
 		.arg = options->arg,
 	};
 
@@ -471,6 +474,7 @@ static int begin(struct daemon *daemon)
 static int run(struct daemon *daemon, struct model *model)
 {
 	int err = uv_loop_init(&daemon->loop);
+	struct buf errors = {0};
 
 	if (err) {
 		model_free(model);
@@ -480,6 +484,8 @@ static int run(struct daemon *daemon, struct model *model)
 	daemon->control = control_make(daemon, model);
 	if (!daemon->control)
 		return fail("start", -errno);
+	if (control_keys_load(daemon->control, &errors))
+		return errors_say(&errors);
 	if (begin(daemon))
 		return EXIT_FAILED;
 	ready_say(daemon);
@@ -515,7 +521,7 @@ int daemon_run(const struct daemon_options *options)
 	if (!model)
 		return EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN);
-	limits_raise();
+	limits_raise(); /* a probe is a descriptor: a large farm needs more than the usual 1,024 */
 	daemon.account = account_find();
 	code = prepare(&daemon);
 	if (code)

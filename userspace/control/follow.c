@@ -4,33 +4,74 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/follow.h"
+#include "core/catalog.h"
+#include "core/keys.h"
 
 struct follower {
 	struct exchange *exchange;
+	struct follow_about about;
 	size_t longest; /* line so far: the plan of a large farm alone is more than may be unread */
 	struct follower *next;
 };
 
-void follow_plan_write(const struct control *control, struct buf *out)
+static struct catalog *catalog_make(const struct state *state)
 {
-	buf_puts(out, "{\"plan\":");
-	plan_write(control->state.plan, out);
-	while (out->len > 0 && out->data[out->len - 1] == '\n')
-		out->len--;
-	buf_puts(out, "}\n");
+	size_t n = state->model->n_endpoints;
+	struct catalog_known *known = calloc(n + 1, sizeof(*known));
+	struct catalog *catalog = NULL;
+
+	for (size_t i = 0; known && i < n; i++) {
+		const struct known_models *of = &state->known[i];
+
+		known[i] = (struct catalog_known){
+			.said = of->models.list != NULL,
+			.models = of->models.list,
+			.about = of->models.texts,
+			.n_models = of->models.n,
+			.loaded = of->loaded.list,
+			.running = of->loaded.texts,
+			.n_loaded = of->loaded.n,
+		};
+	}
+	if (known)
+		catalog = catalog_build(state->model, known);
+	free(known);
+	return catalog;
 }
 
-void follow_load_write(const struct state *state, struct json_writer *w)
+void follow_plan_write(const struct state *state, const struct keys *keys, struct buf *out)
+{
+	struct catalog *catalog = catalog_make(state);
+	struct json_writer w = {.out = out};
+
+	if (!catalog) {
+		out->failed = true;
+		return;
+	}
+	buf_puts(out, "{\"plan\":");
+	plan_write(state->plan, out);
+	buf_puts(out, ",\"catalog\":");
+	catalog_write(catalog, out);
+	if (keys) {
+		buf_puts(out, ",\"keys\":");
+		keys_write(keys, &w);
+	}
+	buf_puts(out, "}\n");
+	catalog_free(catalog);
+}
+
+void follow_load_write(const struct state *state, int64_t pid, struct json_writer *w)
 {
 	json_name(w, "load");
 	json_begin(w, '[');
 	for (size_t i = 0; i < state->plan->n_endpoints; i++) {
+		int64_t others = state_relayed_by_others(state, i, pid);
 		struct datapath_counts counts;
 
 		state_counts(state, i, &counts);
 		json_begin(w, '[');
-		json_put_int(w, (int64_t)counts.busy + counts.embryos);
-		json_put_int(w, counts.connections);
+		json_put_int(w, (int64_t)counts.busy + counts.embryos + others);
+		json_put_int(w, (int64_t)counts.connections + others);
 		json_end(w, ']');
 	}
 	json_end(w, ']');
@@ -65,7 +106,14 @@ static void send_one(struct control *control, struct follower *follower, const s
 	exchange_abort(exchange);
 }
 
-static void send_all(struct control *control, const struct buf *line)
+enum audience { EVERYBODY, STRANGERS, TRUSTED };
+
+static bool is_meant(const struct follower *follower, enum audience audience)
+{
+	return audience == EVERYBODY || follower->about.trusted == (audience == TRUSTED);
+}
+
+static void send_all(struct control *control, const struct buf *line, enum audience audience)
 {
 	struct follower *next;
 
@@ -73,17 +121,19 @@ static void send_all(struct control *control, const struct buf *line)
 		return; /* no memory now: the next line says it all again */
 	for (struct follower *at = control->followers; at; at = next) {
 		next = at->next;
-		send_one(control, at, line);
+		if (is_meant(at, audience))
+			send_one(control, at, line);
 	}
 }
 
-void follow_begin(struct control *control, struct exchange *exchange)
+void follow_begin(struct control *control, struct exchange *exchange,
+		  const struct follow_about *about)
 {
 	struct follower *follower = calloc(1, sizeof(*follower));
 	struct buf line = {0};
 
 	if (!control->held_until_ms)
-		follow_plan_write(control, &line);
+		follow_plan_write(&control->state, about->trusted ? control->keys : NULL, &line);
 	if (!follower || buf_failed(&line)) {
 		free(follower);
 		buf_fini(&line);
@@ -91,6 +141,7 @@ void follow_begin(struct control *control, struct exchange *exchange)
 		return;
 	}
 	follower->exchange = exchange;
+	follower->about = *about;
 	follower->next = control->followers;
 	control->followers = follower;
 	control->n_followers++;
@@ -101,29 +152,56 @@ void follow_begin(struct control *control, struct exchange *exchange)
 	buf_fini(&line);
 }
 
-void follow_plan_send(struct control *control)
+static void plan_send(struct control *control, const struct keys *keys, enum audience audience)
 {
+	const struct follower *follower = control->followers;
 	struct buf line = {0};
 
-	if (!control->followers || control->held_until_ms)
+	while (follower && !is_meant(follower, audience))
+		follower = follower->next;
+	if (!follower)
 		return;
-	follow_plan_write(control, &line);
-	send_all(control, &line);
+	follow_plan_write(&control->state, keys, &line);
+	send_all(control, &line, audience);
 	buf_fini(&line);
+}
+
+void follow_plan_send(struct control *control)
+{
+	if (control->held_until_ms)
+		return;
+	if (!control->keys) {
+		plan_send(control, NULL, EVERYBODY);
+		return;
+	}
+	plan_send(control, control->keys, TRUSTED);
+	plan_send(control, NULL, STRANGERS);
+}
+
+static void load_line_write(const struct state *state, int64_t pid, struct buf *line)
+{
+	struct json_writer w = {.out = line};
+
+	json_begin(&w, '{');
+	follow_load_write(state, pid, &w);
+	json_end(&w, '}');
+	buf_puts(line, "\n");
 }
 
 void follow_load_send(struct control *control)
 {
 	struct buf line = {0};
-	struct json_writer w = {.out = &line};
+	struct follower *next;
 
-	if (!control->followers || control->held_until_ms)
+	if (control->held_until_ms)
 		return;
-	json_begin(&w, '{');
-	follow_load_write(&control->state, &w);
-	json_end(&w, '}');
-	buf_puts(&line, "\n");
-	send_all(control, &line);
+	for (struct follower *at = control->followers; at; at = next) {
+		next = at->next;
+		buf_clear(&line);
+		load_line_write(&control->state, at->about.pid, &line);
+		if (!buf_failed(&line))
+			send_one(control, at, &line);
+	}
 	buf_fini(&line);
 }
 

@@ -8,41 +8,93 @@
 
 static void names_fini(struct names *names)
 {
-	for (size_t i = 0; i < names->n; i++)
+	for (size_t i = 0; i < names->n; i++) {
 		free(names->list[i]);
+		free(names->texts[i]);
+	}
 	free(names->list);
+	free(names->texts);
 	*names = (struct names){0};
 }
 
-static bool names_equal(const struct names *names, char *const *list, size_t n)
+static int compare_strings(const void *a, const void *b)
 {
-	if (!names->list || names->n != n)
-		return false;
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char **strings_sorted(char *const *list, size_t n)
+{
+	char **sorted = calloc(n + 1, sizeof(*sorted));
+
+	if (!sorted)
+		return NULL;
+	if (n)
+		memcpy(sorted, list, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), compare_strings);
+	return sorted;
+}
+
+static bool lists_equal(char *const *a, char *const *b, size_t n)
+{
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(names->list[i], list[i]) != 0)
+		if (strcmp(a[i], b[i]) != 0)
 			return false;
 	return true;
 }
 
-/* Replaces the names; on lack of memory the old ones stay. */
-static void names_set(struct names *names, char *const *list, size_t n)
+/* In any order: Ollama lists first what was used last. */
+static bool names_equal(const struct names *names, char *const *list, size_t n)
 {
-	struct names copy = {0};
+	char **old, **new;
+	bool equal;
 
-	if (!list || names_equal(names, list, n))
-		return;
-	copy.list = calloc(n + 1, sizeof(*copy.list));
-	if (!copy.list)
-		return;
-	for (; copy.n < n; copy.n++) {
-		copy.list[copy.n] = strdup(list[copy.n]);
-		if (!copy.list[copy.n]) {
-			names_fini(&copy);
-			return;
+	if (!names->list || names->n != n)
+		return false;
+	if (lists_equal(names->list, list, n))
+		return true;
+	old = strings_sorted(names->list, n);
+	new = strings_sorted(list, n);
+	equal = old && new &&lists_equal(old, new, n);
+	free(old);
+	free(new);
+	return equal;
+}
+
+static int names_copy(struct names *copy, char *const *list, char *const *texts, size_t n)
+{
+	copy->list = calloc(n + 1, sizeof(*copy->list));
+	copy->texts = calloc(n + 1, sizeof(*copy->texts));
+	if (!copy->list || !copy->texts)
+		return -ENOMEM;
+	for (; copy->n < n; copy->n++) {
+		const char *text = texts ? texts[copy->n] : NULL;
+
+		copy->list[copy->n] = strdup(list[copy->n]);
+		copy->texts[copy->n] = text ? strdup(text) : NULL;
+		if (!copy->list[copy->n] || (text && !copy->texts[copy->n])) {
+			copy->n++;
+			return -ENOMEM;
 		}
 	}
+	return 0;
+}
+
+/* Replaces the names; on lack of memory the old ones stay. True: they are others now. */
+static bool names_set(struct names *names, char *const *list, char *const *texts, size_t n)
+{
+	struct names copy = {0};
+	bool equal;
+
+	if (!list)
+		return false;
+	if (names_copy(&copy, list, texts, n)) {
+		names_fini(&copy);
+		return false;
+	}
+	equal = names_equal(names, list, n);
 	names_fini(names);
 	*names = copy;
+	return !equal;
 }
 
 static void known_free(struct known_models *known, size_t n)
@@ -185,16 +237,33 @@ int state_plan_make(struct state *state)
 	return 0;
 }
 
-bool state_note(struct state *state, size_t endpoint, const struct observation *seen)
+unsigned state_note(struct state *state, size_t endpoint, const struct observation *seen)
+{
+	const struct model *model = state->model;
+	struct known_models *known;
+	unsigned changes = 0;
+
+	if (endpoint >= model->n_endpoints)
+		return 0;
+	known = &state->known[endpoint];
+	if (names_set(&known->models, seen->models, seen->about, seen->n_models))
+		changes |= STATE_MODELS;
+	if (names_set(&known->loaded, seen->loaded, seen->running, seen->n_loaded))
+		changes |= STATE_MODELS;
+	if (score_note(&state->scores[endpoint], seen->reason, seen->rtt_us, seen->ttfb_ms,
+		       model->probe.rise, model->probe.fall))
+		changes |= STATE_TURNED;
+	return changes;
+}
+
+bool state_mark(struct state *state, size_t endpoint, enum probe_reason why, uint64_t now_ms)
 {
 	const struct model *model = state->model;
 
 	if (endpoint >= model->n_endpoints)
 		return false;
-	names_set(&state->known[endpoint].models, seen->models, seen->n_models);
-	names_set(&state->known[endpoint].loaded, seen->loaded, seen->n_loaded);
-	return score_note(&state->scores[endpoint], seen->reason, seen->rtt_us, seen->ttfb_ms,
-			  model->probe.rise, model->probe.fall);
+	return score_suspect(&state->scores[endpoint], why, model->probe.rise, now_ms,
+			     (uint64_t)STATE_MARK_INTERVALS * model->probe.interval_ms);
 }
 
 bool state_all_known(const struct state *state)
@@ -337,6 +406,19 @@ void state_relay_expire(struct state *state, uint64_t now_ms)
 	}
 	if (changed)
 		relayed_sum(state);
+}
+
+uint32_t state_relayed_by_others(const struct state *state, size_t endpoint, int64_t pid)
+{
+	uint32_t sum = 0;
+
+	for (size_t r = 0; r < STATE_RELAYS_MAX; r++) {
+		const struct relay *relay = &state->relays[r];
+		uint32_t busy = relay->busy && relay->pid != pid ? relay->busy[endpoint] : 0;
+
+		sum = sum > UINT32_MAX - busy ? UINT32_MAX : sum + busy;
+	}
+	return sum;
 }
 
 size_t state_relay_count(const struct state *state)

@@ -19,13 +19,15 @@ struct observation { /* what a probe found out; only read during the call */
 	enum probe_reason reason;
 	uint32_t rtt_us, ttfb_ms;
 	char *const *models; /* NULL: not said this time */
+	char *const *about;  /* of each, as in core/catalog.h; NULL: nothing */
 	size_t n_models;
-	char *const *loaded;
+	char *const *loaded, *const *running; /* the same of those in memory */
 	size_t n_loaded;
 };
 
 struct names { /* list NULL: the engine has never said */
 	char **list;
+	char **texts; /* what it says of each; an element may be NULL */
 	size_t n;
 };
 
@@ -68,8 +70,19 @@ int state_model_set(struct state *state, struct model *model);
 /* Makes the plan anew, with the next version. 0 or -ENOMEM (the old plan stays). */
 int state_plan_make(struct state *state);
 
-/* A probe's result. True: the endpoint went up or down, so the plan must be made anew. */
-bool state_note(struct state *state, size_t endpoint, const struct observation *seen);
+/*
+ * A probe's result. What changed by it, so that followers have to be told: the endpoint went up or
+ * down; it has other models than before, or others in memory. The newest of what an engine says of
+ * its models is kept, but is no change: some of it is another at each question.
+ */
+#define STATE_TURNED 1u
+#define STATE_MODELS 2u
+unsigned state_note(struct state *state, size_t endpoint, const struct observation *seen);
+
+#define STATE_MARK_INTERVALS 2 /* of probes: so long no further mark of an endpoint is believed */
+
+/* A proxy saw the endpoint fail. True: it is down by that, so the plan must be made anew. */
+bool state_mark(struct state *state, size_t endpoint, enum probe_reason why, uint64_t now_ms);
 bool state_all_known(const struct state *state); /* every endpoint has been probed once */
 
 /* The operator's override of a node, NULL when there is none. */
@@ -84,6 +97,8 @@ int state_drain_set(struct state *state, const char *node, bool drain);
 int state_relay_note(struct state *state, int64_t pid, const uint32_t *busy, uint64_t now_ms);
 void state_relay_expire(struct state *state, uint64_t now_ms);
 size_t state_relay_count(const struct state *state);
+/* Of what the proxies hold there, the part that this one (0: nobody) does not hold itself. */
+uint32_t state_relayed_by_others(const struct state *state, size_t endpoint, int64_t pid);
 
 /* Counts of the datapath, zero where there is none. */
 void state_counts(const struct state *state, size_t endpoint, struct datapath_counts *counts);

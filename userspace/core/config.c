@@ -157,6 +157,10 @@ static const struct config_key router_keys[] = {
 	{"queue_length", config_read_u32, ROUTER(queue_length), 0, 65536, NULL},
 	{"first_byte_timeout_ms", config_read_u32, ROUTER(first_byte_timeout_ms), 1, CONFIG_HOUR_MS,
 	 NULL},
+	{"head_max_kb", config_read_u32, ROUTER(head_max_kb), 1, 1024, NULL},
+	{"head_fields_max", config_read_u32, ROUTER(head_fields_max), 8, 1000, NULL},
+	{"head_timeout_ms", config_read_u32, ROUTER(head_timeout_ms), 1, CONFIG_HOUR_MS, NULL},
+	{"idle_timeout_ms", config_read_u32, ROUTER(idle_timeout_ms), 1, CONFIG_HOUR_MS, NULL},
 };
 
 static const struct config_key admin_keys[] = {
@@ -218,6 +222,10 @@ static void set_defaults(struct model *model)
 	model->router.queue_ms = 10000;
 	model->router.queue_length = 256;
 	model->router.first_byte_timeout_ms = 120000;
+	model->router.head_max_kb = 64;
+	model->router.head_fields_max = 100;
+	model->router.head_timeout_ms = 10000;
+	model->router.idle_timeout_ms = 60000;
 	model->probe.interval_ms = 1000;
 	model->probe.timeout_ms = 500;
 	model->probe.rise = 2;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The "models" of the configuration: aliases that clients send to the router, each a list of
- * targets or another alias. */
+ * targets, an object with such a list, or another alias. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static void read_target(struct config *c, const struct at *at, struct model_alia
 
 	if (!config_type(c, at, JSON_OBJECT, "an object: persona, model"))
 		return;
-	config_object(c, at, target_keys, sizeof(target_keys) / sizeof(target_keys[0]), &target);
+	config_object(c, at, target_keys, CONFIG_COUNT(target_keys), &target);
 	alias->targets[alias->n_targets].persona =
 		target.persona < 0 ? 0 : (uint32_t)target.persona;
 	alias->targets[alias->n_targets].model = target.model;
@@ -47,7 +47,7 @@ static void read_targets(struct config *c, const struct at *at, struct model_ali
 {
 	size_t i = 0;
 
-	if (!config_type(c, at, JSON_ARRAY, "an array of targets, or the name of another alias"))
+	if (!config_type(c, at, JSON_ARRAY, "an array of targets"))
 		return;
 	if (!json_first(at->value)) {
 		config_bad(c, at, "is empty, needed: at least one target");
@@ -61,6 +61,52 @@ static void read_targets(struct config *c, const struct at *at, struct model_ali
 
 		read_target(c, &here, alias);
 	}
+}
+
+/* --- an alias with its options --- */
+
+static void read_alias_targets(struct config *c, const struct at *at, const struct config_key *key,
+			       void *into)
+{
+	(void)key;
+	read_targets(c, at, into);
+}
+
+static void read_alias_affinity(struct config *c, const struct at *at, const struct config_key *key,
+				void *into)
+{
+	struct model_alias *alias = into;
+	char *text = config_string(c, at, "session, none");
+
+	(void)key;
+	if (!text)
+		return;
+	if (strcmp(text, "session") == 0)
+		alias->session = true;
+	else if (strcmp(text, "none") != 0)
+		config_bad(c, at, "\"%.64s\" is no affinity, allowed: session, none", text);
+	free(text);
+}
+
+static const struct config_key alias_keys[] = {
+	{.name = "targets", .read = read_alias_targets, .needed = "an array of targets"},
+	{.name = "affinity", .read = read_alias_affinity},
+};
+
+/* What stands behind an alias, unless it is another alias. */
+static void read_alias_value(struct config *c, const struct at *at, struct model_alias *alias)
+{
+	enum json_type type = json_type(at->value);
+
+	if (type == JSON_ARRAY)
+		read_targets(c, at, alias);
+	else if (type == JSON_OBJECT)
+		config_object(c, at, alias_keys, CONFIG_COUNT(alias_keys), alias);
+	else
+		config_bad(c, at,
+			   "is %s, allowed: an array of targets, an object: targets, affinity, or"
+			   " the name of another alias",
+			   json_type_name(type));
 }
 
 /* "x" and "x:latest" are one name to clients: only one of them can be an alias. */
@@ -104,7 +150,7 @@ static void read_alias(struct config *c, const struct at *at, struct model_alias
 		config_bad(c, at, "bad alias, allowed: 1..%d bytes without control characters",
 			   ALIAS_NAME_MAX);
 	if (json_type(at->value) != JSON_STRING)
-		read_targets(c, at, alias);
+		read_alias_value(c, at, alias);
 }
 
 /* --- aliases of aliases --- */
@@ -172,8 +218,9 @@ static void bad_cycle(struct config *c, const struct at *at, const size_t *next,
 	buf_fini(&way);
 }
 
-static void copy_targets(struct config *c, struct model_alias *to, const struct model_alias *from)
+static void copy_alias(struct config *c, struct model_alias *to, const struct model_alias *from)
 {
+	to->session = from->session;
 	to->targets = config_alloc(c, from->n_targets, sizeof(*to->targets));
 	if (!to->targets)
 		return;
@@ -202,7 +249,7 @@ static void resolve(struct config *c, const struct at *at, const size_t *next, s
 	if (next[end] != NOWHERE)
 		bad_cycle(c, at, next, i);
 	else if (end != i)
-		copy_targets(c, &model->aliases[i], &model->aliases[end]);
+		copy_alias(c, &model->aliases[i], &model->aliases[end]);
 }
 
 static void resolve_references(struct config *c, const struct at *at)

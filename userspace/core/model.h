@@ -81,6 +81,7 @@ struct model_target {
 
 struct model_alias {
 	char *name;
+	bool session; /* requests of one session stay on one node while it has room */
 	struct model_target *targets; /* alias of an alias is already resolved */
 	size_t n_targets;
 };
@@ -105,6 +106,8 @@ struct model {
 		char *keys_file; /* NULL: none */
 		bool allow_anonymous;
 		uint32_t max_body_mb, queue_ms, queue_length, first_byte_timeout_ms;
+		uint32_t head_max_kb, head_fields_max;	   /* of a message's head */
+		uint32_t head_timeout_ms, idle_timeout_ms; /* client: whole head; kept alive */
 	} router;
 	struct {
 		struct addr address;

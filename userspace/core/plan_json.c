@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The plan on the control socket: written by the controller, read by followers. Reading trusts
  * nothing. */
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/json.h"
 #include "core/plan.h"
+#include "core/reading.h"
 
 static const char *const state_names[] = {
 	[MG_NODE_FREE] = "free",   [MG_NODE_UP] = "up",	    [MG_NODE_DOWN] = "down",
@@ -84,82 +82,7 @@ void plan_write(const struct plan *plan, struct buf *out)
 	json_end(&w, '}');
 }
 
-/* --- reading: each reader returns 0, or -1 with the error written --- */
-
-struct reading {
-	const struct plan *plan;
-	char *error; /* 256 bytes */
-};
-
-static int refuse(const struct reading *r, const struct json *where, const char *what)
-{
-	snprintf(r->error, 256, "plan, line %u: %s", json_line(NULL, where), what);
-	return -1;
-}
-
-static int read_u64(const struct reading *r, const struct json *object, const char *key,
-		    int64_t max, uint64_t *out)
-{
-	char what[128];
-	int64_t number;
-
-	if (json_integer(json_get(object, key), &number) && number >= 0 && number <= max) {
-		*out = (uint64_t)number;
-		return 0;
-	}
-	snprintf(what, sizeof(what), "\"%s\" is no number in 0..%lld", key, (long long)max);
-	return refuse(r, object, what);
-}
-
-static int read_u32(const struct reading *r, const struct json *object, const char *key,
-		    int64_t max, uint32_t *out)
-{
-	uint64_t number;
-
-	if (read_u64(r, object, key, max, &number))
-		return -1;
-	*out = (uint32_t)number;
-	return 0;
-}
-
-static int read_port(const struct reading *r, const struct json *object, uint16_t *out)
-{
-	uint32_t port;
-
-	if (read_u32(r, object, "port", UINT16_MAX, &port))
-		return -1;
-	*out = (uint16_t)port;
-	return port ? 0 : refuse(r, object, "\"port\" is 0");
-}
-
-static int read_name(const struct reading *r, const struct json *object, const char *key,
-		     char out[MG_NAME_MAX])
-{
-	const char *text = json_string(json_get(object, key));
-	char what[128];
-
-	if (text && *text && strlen(text) < MG_NAME_MAX) {
-		memcpy(out, text, strlen(text) + 1);
-		return 0;
-	}
-	snprintf(what, sizeof(what), "\"%s\" is no name", key);
-	return refuse(r, object, what);
-}
-
-/* Index of a word among `n`; -1: none. */
-static int read_word(const struct reading *r, const struct json *object, const char *key,
-		     const char *const *words, size_t n)
-{
-	const char *text = json_string(json_get(object, key));
-	char what[128];
-
-	for (size_t i = 0; text && i < n; i++) {
-		if (strcmp(words[i], text) == 0)
-			return (int)i;
-	}
-	snprintf(what, sizeof(what), "\"%s\" is not known", key);
-	return refuse(r, object, what);
-}
+/* --- reading --- */
 
 static int read_engine(const struct reading *r, const struct json *object, enum engine *engine)
 {
@@ -168,7 +91,7 @@ static int read_engine(const struct reading *r, const struct json *object, enum 
 
 	for (unsigned i = 0; i < ENGINE_COUNT; i++)
 		words[i] = engine_name((enum engine)i);
-	found = read_word(r, object, "engine", words, ENGINE_COUNT);
+	found = reading_word(r, object, "engine", words, ENGINE_COUNT);
 	*engine = found < 0 ? ENGINE_TCP : (enum engine)found;
 	return found < 0 ? -1 : 0;
 }
@@ -180,92 +103,65 @@ static int read_endpoint(const struct reading *r, const struct json *object,
 	int state;
 
 	if (!address || addr_parse(&endpoint->addr, address))
-		return refuse(r, object, "\"address\" is no address");
-	if (read_name(r, object, "node", endpoint->node) ||
-	    read_name(r, object, "service", endpoint->service) ||
-	    read_port(r, object, &endpoint->port) || read_engine(r, object, &endpoint->engine) ||
-	    read_u32(r, object, "weight", 1000, &endpoint->weight) ||
-	    read_u32(r, object, "capacity", UINT32_MAX, &endpoint->capacity) ||
-	    read_u32(r, object, "idle_ms", UINT32_MAX, &endpoint->idle_ms))
+		return reading_refuse(r, object, "\"address\" is no address");
+	if (reading_name(r, object, "node", endpoint->node) ||
+	    reading_name(r, object, "service", endpoint->service) ||
+	    reading_port(r, object, &endpoint->port) || read_engine(r, object, &endpoint->engine) ||
+	    reading_u32(r, object, "weight", 1000, &endpoint->weight) ||
+	    reading_u32(r, object, "capacity", UINT32_MAX, &endpoint->capacity) ||
+	    reading_u32(r, object, "idle_ms", UINT32_MAX, &endpoint->idle_ms))
 		return -1;
-	state = read_word(r, object, "state", state_names,
-			  sizeof(state_names) / sizeof(state_names[0]));
+	state = reading_word(r, object, "state", state_names,
+			     sizeof(state_names) / sizeof(state_names[0]));
 	if (state < 0)
 		return -1;
 	endpoint->state = (enum mg_state)state;
 	return 0;
 }
 
-/* An array member with at most `max` elements; their number, or -1. */
-static long read_array(const struct reading *r, const struct json *object, const char *key,
-		       size_t max, const struct json **first)
-{
-	const struct json *array = json_get(object, key);
-	char what[128];
-	size_t n;
-
-	if (array && json_type(array) == JSON_ARRAY) {
-		n = json_count(array);
-		*first = json_first(array);
-		if (n <= max)
-			return (long)n;
-	}
-	snprintf(what, sizeof(what), "\"%s\" is no array of at most %zu", key, max);
-	return refuse(r, object, what);
-}
-
-static int read_endpoints(const struct reading *r, const struct json *document, struct plan *plan)
+static int read_endpoints(struct reading *r, const struct json *document, struct plan *plan)
 {
 	const struct json *object = NULL;
-	long n = read_array(r, document, "endpoints", MG_NODES_MAX * MG_NODE_SERVICES_MAX, &object);
+	long n = reading_array(r, document, "endpoints", MG_NODES_MAX * MG_NODE_SERVICES_MAX,
+			       &object);
 
 	if (n < 0)
 		return -1;
 	plan->endpoints = calloc((size_t)n + 1, sizeof(*plan->endpoints));
 	if (!plan->endpoints)
-		return refuse(r, document, "out of memory");
+		return reading_memory(r, document);
 	for (; object; object = json_next(object)) {
 		if (read_endpoint(r, object, &plan->endpoints[plan->n_endpoints++]))
 			return -1;
 	}
+	r->n_endpoints = plan->n_endpoints;
 	return 0;
 }
 
 static int read_tier(const struct reading *r, const struct json *object, struct plan_tier *tier)
 {
-	const struct json *v = NULL;
-	long n = read_array(r, object, "endpoints", MG_ROW_MAX, &v);
-	int64_t index;
-
-	if (n < 0 || read_name(r, object, "persona", tier->persona))
+	if (reading_name(r, object, "persona", tier->persona))
 		return -1;
-	tier->endpoints = calloc((size_t)n + 1, sizeof(*tier->endpoints));
-	if (!tier->endpoints)
-		return refuse(r, object, "out of memory");
-	for (; v; v = json_next(v)) {
-		if (!json_integer(v, &index) || index < 0 || index >= (int64_t)r->plan->n_endpoints)
-			return refuse(r, v, "no index of an endpoint");
-		tier->endpoints[tier->n_endpoints++] = (uint32_t)index;
-	}
-	return 0;
+	return reading_indices(r, object, "endpoints", MG_ROW_MAX, &tier->endpoints,
+			       &tier->n_endpoints);
 }
 
 static int read_row(const struct reading *r, const struct json *object, struct plan_row *row)
 {
 	const struct json *tier = NULL;
-	long n = read_array(r, object, "tiers", MG_TIERS_MAX, &tier);
-	int affinity = read_word(r, object, "affinity", affinity_names,
-				 sizeof(affinity_names) / sizeof(affinity_names[0]));
+	long n = reading_array(r, object, "tiers", MG_TIERS_MAX, &tier);
+	int affinity = reading_word(r, object, "affinity", affinity_names,
+				    sizeof(affinity_names) / sizeof(affinity_names[0]));
 
-	if (n < 0 || affinity < 0 || read_name(r, object, "persona", row->persona) ||
-	    read_name(r, object, "service", row->service) || read_port(r, object, &row->port))
+	if (n < 0 || affinity < 0 || reading_name(r, object, "persona", row->persona) ||
+	    reading_name(r, object, "service", row->service) || reading_port(r, object, &row->port))
 		return -1;
 	if (n == 0)
-		return refuse(r, object, "\"tiers\" is empty");
+		return reading_refuse(r, object, "\"tiers\" is empty");
 	row->affinity = (enum mg_affinity)affinity;
 	row->tiers = calloc((size_t)n, sizeof(*row->tiers));
 	if (!row->tiers)
-		return refuse(r, object, "out of memory");
+		return reading_memory(r, object);
 	for (; tier; tier = json_next(tier)) {
 		if (read_tier(r, tier, &row->tiers[row->n_tiers++]))
 			return -1;
@@ -276,13 +172,13 @@ static int read_row(const struct reading *r, const struct json *object, struct p
 static int read_rows(const struct reading *r, const struct json *document, struct plan *plan)
 {
 	const struct json *object = NULL;
-	long n = read_array(r, document, "rows", UINT16_MAX, &object);
+	long n = reading_array(r, document, "rows", UINT16_MAX, &object);
 
 	if (n < 0)
 		return -1;
 	plan->rows = calloc((size_t)n + 1, sizeof(*plan->rows));
 	if (!plan->rows)
-		return refuse(r, document, "out of memory");
+		return reading_memory(r, document);
 	for (; object; object = json_next(object)) {
 		if (read_row(r, object, &plan->rows[plan->n_rows++]))
 			return -1;
@@ -293,14 +189,14 @@ static int read_rows(const struct reading *r, const struct json *document, struc
 struct plan *plan_read(const struct json *document, char error[256])
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
-	struct reading r = {.plan = plan, .error = error};
+	struct reading r = {.what = "plan", .error = error};
 
 	if (!plan) {
-		refuse(&r, document, "out of memory");
+		reading_memory(&r, document);
 		return NULL;
 	}
-	if (read_u64(&r, document, "version", INT64_C(1) << 53, &plan->version) ||
-	    read_u32(&r, document, "queue_ms", UINT32_MAX, &plan->queue_ms) ||
+	if (reading_u64(&r, document, "version", INT64_C(1) << 53, &plan->version) ||
+	    reading_u32(&r, document, "queue_ms", UINT32_MAX, &plan->queue_ms) ||
 	    read_endpoints(&r, document, plan) || read_rows(&r, document, plan)) {
 		plan_free(plan);
 		return NULL;

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/paths.h"
 #include "megalith/version.h"
 
-#define RUN_DIR "/run/megalith"
 #define BPF_DIR "/sys/fs/bpf/megalith"
 
 static const struct ctl_command commands[] = {

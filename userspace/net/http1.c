@@ -60,7 +60,14 @@ struct http1 *http1_new(bool responses, const struct http1_events *events, void 
 	parser->arg = arg;
 	parser->responses = responses;
 	parser->error_status = 400;
+	http1_limit(parser, HTTP1_HEAD_MAX, HTTP1_FIELDS_MAX);
 	return parser;
+}
+
+void http1_limit(struct http1 *parser, size_t head_max, size_t fields_max)
+{
+	parser->head_max = head_max < UINT32_MAX / 4 ? (uint32_t)head_max : UINT32_MAX / 4;
+	parser->fields_max = fields_max < UINT32_MAX / 4 ? (uint32_t)fields_max : UINT32_MAX / 4;
 }
 
 static void destroy(struct http1 *parser)
@@ -123,19 +130,39 @@ static int end_message(struct http1 *parser)
 	return call_back(parser, result);
 }
 
+static void free_text(struct http1 *parser)
+{
+	free(parser->text);
+	parser->text = NULL;
+	parser->text_cap = 0;
+	parser->text_len = 0;
+}
+
+void http1_trim(struct http1 *parser)
+{
+	if (parser->state == HTTP1_HEAD && parser->begun)
+		return;
+	free_text(parser);
+	free(parser->fields);
+	parser->fields = NULL;
+	parser->fields_cap = 0;
+	parser->head.fields = NULL;
+	parser->head.n_fields = 0;
+	parser->head.method = parser->head.target = NULL;
+}
+
 static void begin_message(struct http1 *parser)
 {
-	if (parser->text_cap > TEXT_KEPT) {
-		free(parser->text);
-		parser->text = NULL;
-		parser->text_cap = 0;
-	}
+	if (parser->text_cap > TEXT_KEPT)
+		free_text(parser);
 	parser->text_len = 0;
 	parser->line_at = 0;
 	parser->blank_lines = 0;
 	parser->hosts = 0;
 	parser->line_seen = false;
 	parser->bodiless = false;
+	parser->odd = false;
+	parser->says_close = parser->says_keep_alive = false;
 	parser->completed = false;
 	parser->authority_at = 0;
 	parser->head = (struct http1_head){.content_length = -1};
@@ -144,9 +171,10 @@ static void begin_message(struct http1 *parser)
 	parser->begun = true;
 }
 
+/* `need` ≤ head_max */
 static int grow(struct http1 *parser, size_t need)
 {
-	size_t cap = parser->text_cap ? parser->text_cap : TEXT_FIRST;
+	uint32_t cap = parser->text_cap ? parser->text_cap : TEXT_FIRST;
 	char *text;
 
 	while (cap < need)
@@ -175,12 +203,38 @@ static int too_large(struct http1 *parser)
 	return http1_fail(parser, -E2BIG, parser->line_seen ? 431 : 414, "head too large");
 }
 
+/* Is one of these eight bytes below 0x20 or 0x7f? */
+static bool has_control(const char *at)
+{
+	const uint64_t each = UINT64_MAX / 255;
+	uint64_t eight, del;
+
+	memcpy(&eight, at, sizeof(eight));
+	del = eight ^ each * 0x7f;
+	return (((eight - each * 0x20) & ~eight) | ((del - each) & ~del)) & each * 0x80;
+}
+
+/* Eight bytes at a time, the last ones perhaps twice; the end of a line is not looked at. */
+static bool is_plain(const char *data, size_t len)
+{
+	bool found = false;
+
+	if (len >= 2 && data[len - 2] == '\r' && data[len - 1] == '\n')
+		len -= 2;
+	if (len < 8)
+		return false;
+	for (size_t at = 0; at + 8 <= len; at += 8)
+		found |= has_control(data + at);
+	return !found && !has_control(data + len - 8);
+}
+
 /* Control characters are refused as they arrive: whoever speaks TLS here learns it at once. */
 static int append(struct http1 *parser, const char *data, size_t len)
 {
+	bool plain = is_plain(data, len);
 	int error;
 
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; i < len && !plain; i++) {
 		unsigned char c = (unsigned char)data[i];
 
 		if ((c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f)
@@ -190,7 +244,7 @@ static int append(struct http1 *parser, const char *data, size_t len)
 	if (error)
 		return error;
 	memcpy(parser->text + parser->text_len, data, len);
-	parser->text_len += len;
+	parser->text_len += (uint32_t)len;
 	return 0;
 }
 
@@ -198,8 +252,6 @@ static int end_head(struct http1 *parser)
 {
 	int error = http1_judge_head(parser);
 
-	if (!error)
-		error = http1_second_opinion(parser, "\r\n", 2);
 	if (error)
 		return error;
 	if (parser->completed !=
@@ -237,6 +289,7 @@ static int take_line(struct http1 *parser)
 static int feed_head(struct http1 *parser, const char *data, size_t len, size_t *taken)
 {
 	const char *end;
+	size_t room;
 	bool cut;
 	int error;
 
@@ -244,9 +297,10 @@ static int feed_head(struct http1 *parser, const char *data, size_t len, size_t 
 		begin_message(parser);
 	end = memchr(data, '\n', len);
 	*taken = end ? (size_t)(end - data) + 1 : len;
-	cut = *taken > HTTP1_HEAD_MAX - parser->text_len;
+	room = parser->head_max > parser->text_len ? parser->head_max - parser->text_len : 0;
+	cut = *taken > room;
 	if (cut)
-		*taken = HTTP1_HEAD_MAX - parser->text_len;
+		*taken = room;
 	error = append(parser, data, *taken);
 	if (error)
 		return error;
@@ -358,8 +412,10 @@ int http1_eof(struct http1 *parser)
 	parser->state = HTTP1_OVER;
 	parser->begun = false;
 	parser->feeding = true;
-	result = call_back(parser, parser->events->on_complete(parser->arg));
-	return leave(parser, result);
+	result = parser->events->on_complete(parser->arg);
+	if (result == HTTP1_PAUSE) /* there is nothing behind it to stop for */
+		result = 0;
+	return leave(parser, call_back(parser, result));
 }
 
 size_t http1_consumed(const struct http1 *parser)
@@ -396,16 +452,18 @@ const char *http1_field(const struct http1_head *head, const char *name)
 	return NULL;
 }
 
-static bool list_has(const char *list, const char *token)
+bool http1_list_has(const char *list, size_t len, const char *token)
 {
-	size_t want = strlen(token);
+	size_t want = strlen(token), at = 0;
 
-	while (*list) {
-		size_t from = strspn(list, " \t,"), len = strcspn(list + from, " \t,");
+	while (at < len) {
+		size_t from = at;
 
-		if (len == want && !strncasecmp(list + from, token, want))
+		while (at < len && list[at] != ' ' && list[at] != '\t' && list[at] != ',')
+			at++;
+		if (at - from == want && !strncasecmp(list + from, token, want))
 			return true;
-		list += from + len;
+		at++;
 	}
 	return false;
 }
@@ -413,7 +471,10 @@ static bool list_has(const char *list, const char *token)
 bool http1_has_token(const struct http1_head *head, const char *name, const char *token)
 {
 	for (size_t i = 0; i < head->n_fields; i++) {
-		if (!strcmp(head->fields[i].name, name) && list_has(head->fields[i].value, token))
+		const struct http1_field *field = &head->fields[i];
+
+		if (!strcmp(field->name, name) &&
+		    http1_list_has(field->value, field->value_len, token))
 			return true;
 	}
 	return false;

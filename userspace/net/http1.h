@@ -6,7 +6,8 @@
  * Content-Length, other transfer codings, odd chunk lines), so verdicts do not depend on the
  * version: in millions of mutated messages llhttp refused nothing that the guard had let through;
  * if it does, the message is refused. Chunk extensions and trailers are checked, bounded and
- * dropped. Does no I/O. Head ≤ HTTP1_HEAD_MAX bytes, ≤ HTTP1_FIELDS_MAX fields.
+ * dropped. Does no I/O. Head ≤ HTTP1_HEAD_MAX bytes, ≤ HTTP1_FIELDS_MAX fields, unless
+ * http1_limit() says otherwise.
  */
 #ifndef NET_HTTP1_H
 #define NET_HTTP1_H
@@ -20,6 +21,7 @@
 
 struct http1_field {
 	const char *name, *value; /* NUL-terminated; name in lower case */
+	uint32_t name_len, value_len;
 };
 
 struct http1_head {	    /* valid until the next message begins */
@@ -63,6 +65,13 @@ struct http1 *http1_new(bool responses, const struct http1_events *events, void 
 /* Also from within a callback, which then returns non-zero; http1_feed() returns -ECANCELED. NULL
  * is allowed. */
 void http1_free(struct http1 *parser);
+
+/* Other limits than the defaults, for the heads from now on; a start line may take all of
+ * `head_max`. */
+void http1_limit(struct http1 *parser, size_t head_max, size_t fields_max);
+/* Frees the memory of the last head, which is gone then, while its body streams or behind its end:
+ * what is left is one small struct. Does nothing while a head is arriving. */
+void http1_trim(struct http1 *parser);
 
 /*
  * Feeds received bytes. 0: all consumed; -EBADMSG: not HTTP, or ambiguous; -E2BIG: head too large;

@@ -35,38 +35,43 @@ enum chunk_state {
 };
 
 struct chunk_guard {
+	uint64_t left; /* of the chunk */
 	enum chunk_state state;
-	uint64_t left;		     /* of the chunk */
-	unsigned digits;	     /* of the size */
-	size_t ext_len, trailer_len; /* of the whole message */
+	uint16_t digits;	       /* of the size */
+	uint16_t ext_len, trailer_len; /* of the whole message */
 };
 
 struct http1 {
 	const struct http1_events *events;
 	void *arg;
+	const char *error;
+	size_t consumed;
+	enum http1_state state;
+	int stopped; /* what a callback returned to stop */
+	int error_status;
 	bool responses;
 	bool no_body; /* the next final response answers a HEAD */
 	bool feeding, freed;
 	bool begun;	/* some bytes of the message in `text` have arrived */
 	bool completed; /* llhttp has seen the end of the message */
-	enum http1_state state;
-	int stopped; /* what a callback returned to stop */
-	const char *error;
-	int error_status;
-	size_t consumed;
+
+	bool line_seen;			  /* the start line is complete */
+	bool bodiless;			  /* whatever the fields say */
+	bool odd;			  /* some field is not written as "name: value" */
+	bool says_close, says_keep_alive; /* in Connection */
+	uint8_t blank_lines, hosts;	  /* 2: or more */
 
 	/* The head as received; names and values are cut out of it in place, once llhttp has seen
-	 * the line. */
+	 * it. The method is at its start. */
 	char *text;
-	size_t text_cap, text_len, line_at;
-	unsigned blank_lines, hosts;
-	bool line_seen; /* the start line is complete */
-	bool bodiless;	/* whatever the fields say */
 	struct http1_field *fields;
-	size_t fields_cap;
-	struct http1_head head;
-	size_t method_at, target_at, authority_at,
+	uint32_t text_cap, text_len, line_at;
+	uint32_t fields_cap;
+	uint32_t head_max, fields_max;
+	uint32_t fields_at; /* in text: behind the start line */
+	uint32_t target_at, target_len, authority_at,
 		authority_len; /* in text; authority_at 0: none */
+	struct http1_head head;
 
 	uint64_t left;
 	struct chunk_guard chunk;
@@ -88,8 +93,10 @@ int http1_second_opinion(struct http1 *parser, const char *data, size_t len);
 int http1_start_line(struct http1 *parser, size_t len);
 int http1_field_line(struct http1 *parser, size_t len);
 /* All lines are there: fills parser->head, decides how the message is framed (state, left,
- * bodiless). */
+ * bodiless), and asks llhttp. 0, or a failure. */
 int http1_judge_head(struct http1 *parser);
+/* Is `token` in the comma-separated list? Without case. */
+bool http1_list_has(const char *list, size_t len, const char *token);
 
 /*
  * http1_chunk.c: goes through chunked framing. Returns how many bytes from `data` on belong

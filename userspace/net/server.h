@@ -82,8 +82,8 @@ size_t exchange_write_raw(struct exchange *exchange, const char *data, size_t le
  */
 typedef void (*exchange_upgraded)(void *arg, int fd, const char *data, size_t len);
 /*
- * Answers 101 (`fields`: the further lines, with Upgrade), then gives up the connection. A peer
- * that leaves before that is told to on_abandoned instead.
+ * Answers 101 (`fields`: the further lines, with Upgrade), then gives up the connection. If that
+ * fails, or the server is freed before: on_abandoned instead.
  */
 void exchange_upgrade(struct exchange *exchange, const char *fields, exchange_upgraded on_upgraded,
 		      void *arg);

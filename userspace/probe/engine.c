@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "core/catalog.h"
 #include "probe/engine.h"
 
 const struct probe_engine *probe_engine_of(enum engine engine)
@@ -19,13 +20,15 @@ const struct probe_engine *probe_engine_of(enum engine engine)
 	return engine < ENGINE_COUNT ? engines[engine] : &probe_engine_tcp;
 }
 
-void probe_names_free(char ***names, size_t *n_names)
+void probe_names_free(struct probe_names *names)
 {
-	for (size_t i = 0; i < *n_names; i++)
-		free((*names)[i]);
-	free(*names);
-	*names = NULL;
-	*n_names = 0;
+	for (size_t i = 0; i < names->n; i++) {
+		free(names->list[i]);
+		free(names->entries[i]);
+	}
+	free(names->list);
+	free(names->entries);
+	*names = (struct probe_names){0};
 }
 
 static bool sendable(const char *name)
@@ -40,46 +43,62 @@ static bool sendable(const char *name)
 	return true;
 }
 
+/* The entry as one line; *line stays NULL when it is longer or deeper than anybody passes on. */
+static bool entry_copy(const struct json *entry, char **line)
+{
+	struct buf text = {0};
+	struct json_writer w = {.out = &text};
+
+	json_put_value(&w, entry);
+	*line = buf_steal(&text);
+	if (!*line)
+		return false;
+	if (catalog_text_fits(*line))
+		return true;
+	free(*line);
+	*line = NULL;
+	return true;
+}
+
 static enum probe_reason names_copy(const struct json *list, const char *name, const char *except,
-				    char ***names, size_t *n_names)
+				    struct probe_names *names)
 {
 	size_t max = json_count(list);
 
 	max = max < PROBE_NAMES_MAX ? max : PROBE_NAMES_MAX;
-	*names = calloc(max + 1, sizeof(**names)); /* never NULL: empty is not "not asked" */
-	if (!*names)
+	names->list = calloc(max + 1, sizeof(*names->list)); /* never NULL: see probe.h */
+	names->entries = calloc(max + 1, sizeof(*names->entries));
+	if (!names->list || !names->entries)
 		return PROBE_LOCAL;
 	for (const struct json *item = json_first(list); item; item = json_next(item)) {
 		const char *text = json_string(json_get(item, name));
 
 		if (!text)
 			return PROBE_BAD_ANSWER;
-		if (!sendable(text) || (except && json_get(item, except)) || *n_names == max)
+		if (!sendable(text) || (except && json_get(item, except)) || names->n == max)
 			continue;
-		(*names)[*n_names] = strdup(text);
-		if (!(*names)[*n_names])
+		names->list[names->n] = strdup(text);
+		if (!names->list[names->n] || !entry_copy(item, &names->entries[names->n++]))
 			return PROBE_LOCAL;
-		(*n_names)++;
 	}
 	return PROBE_OK;
 }
 
 enum probe_reason probe_names_read(const struct client_result *result, const char *list,
-				   const char *name, const char *except, char ***names,
-				   size_t *n_names)
+				   const char *name, const char *except, struct probe_names *names)
 {
 	struct json_error error;
 	struct json *root = json_parse(result->body, result->body_len, 0, &error);
 	const struct json *array = json_get(root, list);
 	enum probe_reason reason = PROBE_BAD_ANSWER;
 
-	probe_names_free(names, n_names);
+	probe_names_free(names);
 	if (!root)
 		return PROBE_BAD_JSON;
 	if (array && json_type(array) == JSON_ARRAY)
-		reason = names_copy(array, name, except, names, n_names);
+		reason = names_copy(array, name, except, names);
 	if (reason != PROBE_OK)
-		probe_names_free(names, n_names);
+		probe_names_free(names);
 	json_free(root);
 	return reason;
 }

@@ -37,13 +37,12 @@ extern const struct probe_engine probe_engine_tcp, probe_engine_http, probe_engi
 const struct probe_engine *probe_engine_of(enum engine engine);
 
 /*
- * A list of models in an answer: {LIST: [{NAME: "..."}]} → *names, *n_names (replaced). Entries
- * with a member `except` are left out; so are names nobody could send (empty, too long, control
- * characters). OK, BAD_JSON or BAD_ANSWER.
+ * A list of models in an answer: {LIST: [{NAME: "..."}]} → *names (replaced), with the entries
+ * themselves where they fit (core/catalog.h). Entries with a member `except` are left out; so are
+ * names nobody could send (empty, too long, control characters). OK, BAD_JSON or BAD_ANSWER.
  */
 enum probe_reason probe_names_read(const struct client_result *result, const char *list,
-				   const char *name, const char *except, char ***names,
-				   size_t *n_names);
-void probe_names_free(char ***names, size_t *n_names);
+				   const char *name, const char *except, struct probe_names *names);
+void probe_names_free(struct probe_names *names);
 
 #endif

@@ -10,16 +10,14 @@ static enum probe_reason judge_tags(const struct client_result *result, struct p
 {
 	if (result->reason != PROBE_OK)
 		return result->reason;
-	return probe_names_read(result, "models", "name", "remote_host", &into->models,
-				&into->n_models);
+	return probe_names_read(result, "models", "name", "remote_host", &into->models);
 }
 
 static enum probe_reason judge_ps(const struct client_result *result, struct probe_result *into)
 {
 	if (result->reason != PROBE_OK)
 		return result->reason;
-	return probe_names_read(result, "models", "name", "remote_host", &into->loaded,
-				&into->n_loaded);
+	return probe_names_read(result, "models", "name", "remote_host", &into->loaded);
 }
 
 static const struct probe_ask asks[] = {

@@ -12,7 +12,7 @@ static enum probe_reason judge_models(const struct client_result *result, struct
 {
 	if (result->reason != PROBE_OK)
 		return result->reason;
-	return probe_names_read(result, "data", "id", NULL, &into->models, &into->n_models);
+	return probe_names_read(result, "data", "id", NULL, &into->models);
 }
 
 /* llama.cpp answers 503 while it reads the weights, which may take minutes: not a fault. */

@@ -6,9 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
 #include "base/log.h"
-#include "core/choose.h"
 #include "proxy/fallback_impl.h"
 
 #define FALLBACK_TICK_MS   100
@@ -67,7 +65,7 @@ static void session_set_busy(struct session *session, bool busy)
 	if (session->busy == busy)
 		return;
 	session->busy = busy;
-	view_count_busy(&fallback->view, session->endpoint, busy ? 1 : -1);
+	view_count_busy(fallback->view, session->endpoint, busy ? 1 : -1);
 	fallback->counts.busy += busy ? 1 : (size_t)-1;
 	if (!fallback->freeing)
 		fallback->events->on_busy(fallback->arg);
@@ -79,7 +77,7 @@ static void session_release(struct session *session)
 	if (!session->counted)
 		return;
 	session_set_busy(session, false);
-	view_count_open(&session->fallback->view, session->endpoint, -1);
+	view_count_open(session->fallback->view, session->endpoint, -1);
 	session->counted = false;
 	session->endpoint = VIEW_GONE;
 }
@@ -119,14 +117,14 @@ static void session_wait(struct session *session)
 static void session_connect(struct session *session, size_t endpoint)
 {
 	struct fallback *fallback = session->fallback;
-	const struct plan_endpoint *to = &fallback->view.plan->endpoints[endpoint];
+	const struct plan_endpoint *to = &fallback->view->plan->endpoints[endpoint];
 
 	if (session->n_tried)
 		fallback->counts.retried++;
 	session->endpoint = endpoint;
 	session->idle_ms = to->idle_ms;
 	session->counted = true;
-	view_count_open(&fallback->view, endpoint, 1);
+	view_count_open(fallback->view, endpoint, 1);
 	session_set_busy(session, true); /* so is a handshake */
 	session->since_ms = uv_now(fallback->loop);
 	session_place(session, SESSION_ACTIVE);
@@ -136,7 +134,13 @@ static void session_connect(struct session *session, size_t endpoint)
 static enum view_answer session_steer(struct session *session)
 {
 	struct fallback *fallback = session->fallback;
-	const struct plan_row *row = view_row(&fallback->view, session->port);
+	const struct plan_row *row = view_row(fallback->view, session->port);
+	struct view_ask ask = {
+		.hash = session->hash,
+		.now_ms = uv_now(fallback->loop),
+		.tried = session->tried,
+		.n_tried = session->n_tried,
+	};
 	enum view_answer answer;
 	size_t endpoint;
 
@@ -144,8 +148,8 @@ static enum view_answer session_steer(struct session *session)
 		session_refuse(session, FALLBACK_NO_PERSONA);
 		return VIEW_NOBODY;
 	}
-	answer = view_pick(&fallback->view, row, session->hash, uv_now(fallback->loop),
-			   session->tried, session->n_tried, &endpoint);
+	ask.row = row;
+	answer = view_pick(fallback->view, &ask, &endpoint);
 	if (answer == VIEW_TAKEN)
 		session_connect(session, endpoint);
 	else if (answer == VIEW_FULL)
@@ -231,7 +235,7 @@ static void session_not_connected(struct session *session, int status)
 	bool local = session_local_failure(status);
 
 	if (!local)
-		view_suspect(&fallback->view, session->endpoint, uv_now(fallback->loop));
+		view_suspect(fallback->view, session->endpoint, uv_now(fallback->loop));
 	if (local || !session_tried(session)) {
 		session_refuse(session, FALLBACK_LOCAL);
 		return;
@@ -254,7 +258,7 @@ static void session_on_connected(struct relay *relay, int status)
 		return;
 	}
 	fallback->counts.relayed++;
-	view_trust(&fallback->view, session->endpoint);
+	view_trust(fallback->view, session->endpoint);
 	session->since_ms = uv_now(fallback->loop);
 	session->owed = relay->client.pending.len > 0;
 	free(session->tried);
@@ -315,7 +319,6 @@ static void fallback_maybe_gone(struct fallback *fallback)
 {
 	if (!fallback->freeing || fallback->handles || fallback->counts.open)
 		return;
-	view_fini(&fallback->view);
 	free(fallback);
 }
 
@@ -352,18 +355,20 @@ static uint32_t session_hash(const struct fallback *fallback, int fd)
 	if (getpeername(fd, (struct sockaddr *)&peer, &len) == -1 ||
 	    addr_from_sockaddr(&addr, &port, (const struct sockaddr *)&peer) < 0)
 		return hash;
-	for (size_t i = 0; i < sizeof(addr.bytes); i++)
-		hash = (hash ^ addr.bytes[i]) * 0x01000193u;
-	hash = (hash ^ port) * 0x01000193u;
-	hash ^= hash >> 15;
-	hash *= 0x2c1b3c6du;
-	return hash ^ (hash >> 12);
+	hash = view_hash(hash, addr.bytes, sizeof(addr.bytes));
+	return view_hash(hash, &port, sizeof(port));
 }
 
 void session_accept(struct fallback *fallback, uint16_t port, int fd)
 {
-	struct session *session = calloc(1, sizeof(*session));
+	const struct plan_row *row = view_row(fallback->view, port);
+	struct session *session;
 
+	if (row && fallback->events->on_http && route_is_http(fallback->view->plan, row)) {
+		fallback->events->on_http(fallback->arg, port, fd);
+		return;
+	}
+	session = calloc(1, sizeof(*session));
 	if (!session) {
 		close(fd);
 		return;
@@ -413,7 +418,7 @@ static void fallback_on_tick(uv_timer_t *timer)
 	fallback_turns(fallback);
 	for (session = TAILQ_FIRST(&fallback->queue); session; session = next) {
 		next = TAILQ_NEXT(session, turn);
-		if (now_ms - session->since_ms >= fallback->view.plan->queue_ms)
+		if (now_ms - session->since_ms >= fallback->view->plan->queue_ms)
 			session_refuse(session, FALLBACK_QUEUE_TIMEOUT);
 	}
 	if (!TAILQ_EMPTY(&fallback->queue) && fallback->events->refresh)
@@ -456,7 +461,7 @@ static void fallback_on_chores(uv_timer_t *timer)
 
 /* ---- the whole ---- */
 
-struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays,
+struct fallback *fallback_new(uv_loop_t *loop, struct view *view, size_t max_relays,
 			      const struct fallback_events *events, void *arg)
 {
 	struct fallback *fallback = calloc(1, sizeof(*fallback));
@@ -464,6 +469,7 @@ struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays,
 	if (!fallback)
 		return NULL;
 	fallback->loop = loop;
+	fallback->view = view;
 	fallback->max_relays = max_relays ? max_relays : 1;
 	fallback->events = events;
 	fallback->arg = arg;
@@ -496,54 +502,24 @@ static void session_move(struct session *session, const size_t *moved, const str
 	}
 }
 
-int fallback_plan(struct fallback *fallback, struct plan *plan)
+void fallback_moved(struct fallback *fallback, const size_t *moved)
 {
 	struct session *session;
-	size_t *moved;
-	int error = view_set_plan(&fallback->view, plan, &moved);
 
-	if (error < 0) {
-		plan_free(plan);
-		return error;
-	}
 	TAILQ_FOREACH(session, &fallback->sessions, all)
 	{
 		if (moved)
-			session_move(session, moved, plan);
+			session_move(session, moved, fallback->view->plan);
 	}
-	free(moved);
 	if (fallback->stopping)
-		return 0;
+		return;
 	port_follow_plan(fallback);
 	fallback_turns(fallback);
-	fallback->events->on_busy(fallback->arg);
-	return 0;
 }
 
-void fallback_load(struct fallback *fallback, const uint32_t (*pairs)[2], size_t count)
+void fallback_room(struct fallback *fallback)
 {
-	for (size_t i = 0; i < count; i++)
-		view_set_load(&fallback->view, i, pairs[i][0], pairs[i][1]);
 	fallback_turns(fallback);
-}
-
-bool fallback_report(const struct fallback *fallback, struct buf *out)
-{
-	const struct view *view = &fallback->view;
-	struct json_writer w = {.out = out};
-
-	if (!view->plan)
-		return false;
-	json_begin(&w, '{');
-	json_pair_int(&w, "pid", uv_os_getpid());
-	json_pair_int(&w, "plan_version", (int64_t)view->plan->version);
-	json_name(&w, "busy");
-	json_begin(&w, '[');
-	for (size_t i = 0; i < view->plan->n_endpoints; i++)
-		json_put_int(&w, view->nodes[choose_slot(i)].relayed);
-	json_end(&w, ']');
-	json_end(&w, '}');
-	return !buf_failed(out);
 }
 
 const struct fallback_counts *fallback_counts(const struct fallback *fallback)

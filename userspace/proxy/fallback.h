@@ -3,7 +3,8 @@
  * The fallback listener: takes, on every persona port of the plan, the connections that no kernel
  * steers (no room, no datapath, sockets of the gateway itself), chooses a node as the kernel would,
  * and relays. Nobody up: reset at once. All full: a place in the queue, first come first served,
- * for queue_ms at most. Owns listeners, relays and view.
+ * for queue_ms at most. Connections to a service that speaks HTTP are handed on. Owns listeners and
+ * relays; the view is its owner's.
  */
 #ifndef PROXY_FALLBACK_H
 #define PROXY_FALLBACK_H
@@ -13,8 +14,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "base/buf.h"
-#include "core/plan.h"
+#include "proxy/view.h"
 
 #define FALLBACK_QUEUE_MAX  256
 #define FALLBACK_CONNECT_MS 1000
@@ -48,10 +48,11 @@ struct fallback_counts {
 struct fallback;
 
 struct fallback_events {
-	/* fallback_report() would say something new. */
-	void (*on_busy)(void *arg);
+	void (*on_busy)(void *arg); /* view_report() would say something new */
+	/* A connection to a service that speaks HTTP: the callee's. NULL: all are relayed. */
+	void (*on_http)(void *arg, uint16_t port, int fd);
 	/*
-	 * Get the kernel's counts of now: fallback_load(), then fallback_fresh() with the ticket
+	 * Get the kernel's counts of now: fallback_room(), then fallback_fresh() with the ticket
 	 * that is returned. 0: not possible. NULL: never.
 	 */
 	uint32_t (*refresh)(void *arg);
@@ -61,21 +62,20 @@ struct fallback_events {
  * `max_relays`: above it peers wait in the backlog (each relay takes two descriptors). NULL with
  * errno.
  */
-struct fallback *fallback_new(uv_loop_t *loop, size_t max_relays,
+struct fallback *fallback_new(uv_loop_t *loop, struct view *view, size_t max_relays,
 			      const struct fallback_events *events, void *arg);
 
-/* Follows a new plan: opens and closes ports by difference, relays go on. Takes `plan`, also when
- * it fails. 0 or -errno. */
-int fallback_plan(struct fallback *fallback, struct plan *plan);
+/*
+ * The view has a new plan (moved: as view_set_plan() gave it): opens and closes ports by
+ * difference, relays go on.
+ */
+void fallback_moved(struct fallback *fallback, const size_t *moved);
 
-/* What the kernel counts: pairs[i] = {busy, connections} of endpoint i of the last plan. */
-void fallback_load(struct fallback *fallback, const uint32_t (*pairs)[2], size_t count);
+/* There may be room: counts are lower, or nodes came up. */
+void fallback_room(struct fallback *fallback);
 
 /* The counts are of the time when `ticket` was given, or later. */
 void fallback_fresh(struct fallback *fallback, uint32_t ticket);
-
-/* The body of POST /v1/load; false before the first plan. */
-bool fallback_report(const struct fallback *fallback, struct buf *out);
 
 const struct fallback_counts *fallback_counts(const struct fallback *fallback);
 

@@ -10,7 +10,6 @@
 #include "net/listen.h"
 #include "proxy/fallback.h"
 #include "proxy/relay.h"
-#include "proxy/view.h"
 
 /*
  * Where a session stands, and in which list:
@@ -56,7 +55,7 @@ struct fallback {
 	size_t max_relays;
 	const struct fallback_events *events;
 	void *arg;
-	struct view view;
+	struct view *view;
 	struct port_list ports;
 	struct session_list sessions, active, asking, queue;
 	struct fallback_counts counts, told; /* told: as of the last summary in the log */

@@ -90,12 +90,12 @@ static void port_add(struct fallback *fallback, uint16_t number)
 
 void port_follow_plan(struct fallback *fallback)
 {
-	const struct plan *plan = fallback->view.plan;
+	const struct plan *plan = fallback->view->plan;
 	struct port *port, *next;
 
 	for (port = TAILQ_FIRST(&fallback->ports); port; port = next) {
 		next = TAILQ_NEXT(port, all);
-		if (!view_row(&fallback->view, port->number))
+		if (!view_row(fallback->view, port->number))
 			port_close(port);
 	}
 	for (size_t i = 0; i < plan->n_rows; i++) {

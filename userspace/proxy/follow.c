@@ -71,32 +71,48 @@ static int follow_load(struct follow *follow, const struct json *load)
 	return 0;
 }
 
-static int follow_plan(struct follow *follow, const struct json *from)
+static void follow_heard(struct follow *follow)
 {
-	struct plan *plan = plan_read(from, follow->fault.text);
-
-	if (!plan)
-		return -EBADMSG;
 	if (follow->told)
 		log_info("%s: following the controller again", follow->control);
 	follow->told = false;
 	follow->backoff_ms = FOLLOW_BACKOFF_MS;
-	follow->events->on_plan(follow->arg, plan);
+}
+
+/* Plan, catalog and keys belong together: all of them are good, or none is taken. */
+static int follow_plan(struct follow *follow, const struct json *line)
+{
+	const struct json *keys_from = json_get(line, "keys");
+	struct plan *plan = plan_read(json_get(line, "plan"), follow->fault.text);
+	struct catalog *catalog = NULL;
+	struct keys *keys = NULL;
+
+	if (plan)
+		catalog = catalog_read(json_get(line, "catalog"), plan->n_endpoints,
+				       follow->fault.text);
+	if (catalog && keys_from)
+		keys = keys_read(keys_from, follow->fault.text);
+	if (!catalog || (keys_from && !keys)) {
+		catalog_free(catalog);
+		plan_free(plan);
+		return -EBADMSG;
+	}
+	follow_heard(follow);
+	follow->events->on_plan(follow->arg, plan, catalog, keys);
 	return 0;
 }
 
 static int follow_line(struct follow *follow, const char *text, size_t len)
 {
 	struct json *document = json_parse(text, len, 0, &follow->fault);
-	const struct json *plan, *load;
+	const struct json *load;
 	int error = 0; /* of another kind: of a later version, ignored */
 
 	if (!document)
 		return -EBADMSG;
-	plan = json_get(document, "plan");
 	load = json_get(document, "load");
-	if (plan)
-		error = follow_plan(follow, plan);
+	if (json_get(document, "plan"))
+		error = follow_plan(follow, document);
 	else if (load)
 		error = follow_load(follow, load);
 	json_free(document);
@@ -163,15 +179,17 @@ static void follow_on_done(void *arg, const struct client_result *result)
 
 static void follow_connect(struct follow *follow)
 {
+	char target[64];
 	const struct client_request request = {
 		.unix_path = follow->control,
 		.method = "GET",
-		.target = "/v1/plan?follow=1",
+		.target = target,
 		.on_data = follow_on_data,
 		.on_done = follow_on_done,
 		.arg = follow,
 	};
 
+	snprintf(target, sizeof(target), "/v1/plan?follow=1&pid=%ld", (long)uv_os_getpid());
 	buf_clear(&follow->line);
 	follow->fault.text[0] = '\0';
 	follow->heard_ms = uv_now(follow->loop);

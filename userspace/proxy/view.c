@@ -4,12 +4,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/json.h"
 #include "core/choose.h"
 
 void view_fini(struct view *view)
 {
+	routes_fini(&view->routes);
 	plan_free(view->plan);
+	catalog_free(view->catalog);
+	keys_free(view->keys);
+	free(view->ids);
 	free(view->nodes);
 	free(view->live);
 	free(view->skip);
@@ -74,25 +80,61 @@ static void view_carry(struct view *to, const struct view *from, const size_t *m
 	}
 }
 
-int view_set_plan(struct view *view, struct plan *plan, size_t **moved)
+uint32_t view_hash(uint32_t seed, const void *data, size_t len)
 {
-	struct view fresh = {
-		.plan = plan,
-		.nodes = calloc(plan->n_endpoints + 1, sizeof(*fresh.nodes)),
-		.live = calloc(plan->n_endpoints + 1, sizeof(*fresh.live)),
-		.skip = calloc(plan->n_endpoints + 1, sizeof(*fresh.skip)),
-	};
+	const unsigned char *bytes = data;
+	uint32_t hash = seed;
 
-	*moved = view->plan ? view_moves(view->plan, plan) : NULL;
-	if (!fresh.nodes || !fresh.live || !fresh.skip || (view->plan && !*moved)) {
-		fresh.plan = NULL;
-		view_fini(&fresh);
-		free(*moved);
-		*moved = NULL;
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ bytes[i]) * 0x01000193u;
+	hash ^= hash >> 15;
+	hash *= 0x2c1b3c6du;
+	return hash ^ (hash >> 12);
+}
+
+static int view_alloc(struct view *view)
+{
+	size_t n = view->plan->n_endpoints + 1;
+
+	view->nodes = calloc(n, sizeof(*view->nodes));
+	view->live = calloc(n, sizeof(*view->live));
+	view->skip = calloc(n, sizeof(*view->skip));
+	view->ids = calloc(n, sizeof(*view->ids));
+	if (!view->nodes || !view->live || !view->skip || !view->ids)
 		return -ENOMEM;
+	return view->catalog ? routes_init(&view->routes, view->plan, view->catalog) : 0;
+}
+
+static void view_fill(struct view *view)
+{
+	for (size_t i = 0; i < view->plan->n_endpoints; i++) {
+		const struct plan_endpoint *from = &view->plan->endpoints[i];
+		uint32_t id = view_hash(1, from->node, strlen(from->node));
+
+		view->ids[i] = view_hash(id, from->service, strlen(from->service));
+		plan_fill_node(from, &view->nodes[choose_slot(i)]);
 	}
-	for (size_t i = 0; i < plan->n_endpoints; i++)
-		plan_fill_node(&plan->endpoints[i], &fresh.nodes[choose_slot(i)]);
+}
+
+int view_set_plan(struct view *view, struct plan *plan, struct catalog *catalog, struct keys *keys,
+		  size_t **moved)
+{
+	struct view fresh = {.plan = plan, .catalog = catalog, .keys = keys};
+	int error = view_alloc(&fresh);
+
+	*moved = NULL;
+	if (!error && view->plan) {
+		*moved = view_moves(view->plan, plan);
+		error = *moved ? 0 : -ENOMEM;
+	}
+	if (error) {
+		fresh.plan = NULL;
+		fresh.catalog = NULL;
+		fresh.keys = NULL;
+		view_fini(&fresh);
+		return error;
+	}
+	view_fill(&fresh);
 	if (view->plan)
 		view_carry(&fresh, view, *moved);
 	view_fini(view);
@@ -164,16 +206,21 @@ static void view_mark(struct view *view, const size_t *tried, size_t n_tried, bo
 	}
 }
 
-/* Marks the members of the row that are under suspicion, or takes the marks off. */
-static void view_mark_suspects(struct view *view, const struct plan_row *row, uint64_t now_ms,
-			       bool skip)
+/* Marks the members of the row that are not to be asked, or takes all marks off. */
+static void view_mark_row(struct view *view, const struct view_ask *ask, bool suspects, bool skip)
 {
+	const struct plan_row *row = ask->row;
+
 	for (size_t t = 0; t < row->n_tiers; t++) {
 		const struct plan_tier *tier = &row->tiers[t];
 
 		for (size_t i = 0; i < tier->n_endpoints; i++) {
-			if (view->live[tier->endpoints[i]].suspect_until_ms > now_ms)
-				view->skip[tier->endpoints[i]] = skip;
+			uint32_t endpoint = tier->endpoints[i];
+			enum engine engine = view->plan->endpoints[endpoint].engine;
+
+			if (!skip || (ask->engines && !(ask->engines & ROUTE_ENGINE(engine))) ||
+			    (suspects && view->live[endpoint].suspect_until_ms > ask->now_ms))
+				view->skip[endpoint] = skip;
 		}
 	}
 }
@@ -193,20 +240,79 @@ static bool view_full(const struct view *view, const struct plan_row *row)
 	return false;
 }
 
-enum view_answer view_pick(struct view *view, const struct plan_row *row, uint32_t hash,
-			   uint64_t now_ms, const size_t *tried, size_t n_tried, size_t *endpoint)
+static size_t view_stick(const struct view *view, const struct plan_tier *tier, uint32_t hash)
+{
+	size_t best = CHOOSE_NONE;
+	uint32_t best_score = 0;
+
+	for (size_t i = 0; i < tier->n_endpoints; i++) {
+		uint32_t endpoint = tier->endpoints[i];
+		uint32_t score = view_hash(hash, &view->ids[endpoint], sizeof(uint32_t));
+
+		if (view->skip[endpoint] || choose_judge(view->nodes, endpoint) != CHOOSE_OK ||
+		    (best != CHOOSE_NONE && score <= best_score))
+			continue;
+		best = endpoint;
+		best_score = score;
+	}
+	return best;
+}
+
+static size_t view_choose(const struct view *view, const struct view_ask *ask)
+{
+	size_t found = CHOOSE_NONE;
+
+	if (!ask->sticky)
+		return choose_except(view->plan, ask->row, view->nodes, ask->hash, view->skip,
+				     NULL);
+	for (size_t t = 0; t < ask->row->n_tiers && found == CHOOSE_NONE; t++)
+		found = view_stick(view, &ask->row->tiers[t], ask->hash);
+	return found;
+}
+
+enum view_answer view_pick(struct view *view, const struct view_ask *ask, size_t *endpoint)
 {
 	enum view_answer answer = VIEW_TAKEN;
 
-	view_mark_suspects(view, row, now_ms, true);
-	view_mark(view, tried, n_tried, true);
-	*endpoint = choose_except(view->plan, row, view->nodes, hash, view->skip, NULL);
-	view_mark_suspects(view, row, now_ms, false);
-	view_mark(view, tried, n_tried, true); /* some were suspects as well */
+	view_mark_row(view, ask, true, true);
+	view_mark(view, ask->tried, ask->n_tried, true);
+	*endpoint = view_choose(view, ask);
+	if (*endpoint == CHOOSE_NONE) {
+		view_mark_row(view, ask, false, false);
+		view_mark_row(view, ask, false, true);
+		view_mark(view, ask->tried, ask->n_tried, true);
+		*endpoint = view_choose(view, ask);
+	}
 	if (*endpoint == CHOOSE_NONE)
-		*endpoint = choose_except(view->plan, row, view->nodes, hash, view->skip, NULL);
-	if (*endpoint == CHOOSE_NONE)
-		answer = view_full(view, row) ? VIEW_FULL : VIEW_NOBODY;
-	view_mark(view, tried, n_tried, false);
+		answer = view_full(view, ask->row) ? VIEW_FULL : VIEW_NOBODY;
+	view_mark(view, ask->tried, ask->n_tried, false);
+	view_mark_row(view, ask, false, false);
 	return answer;
+}
+
+const char *view_persona(const struct view *view, size_t endpoint)
+{
+	for (size_t i = 0; view->plan && i < view->plan->n_rows; i++) {
+		const struct plan_row *row = &view->plan->rows[i];
+
+		for (size_t k = 0; row->n_tiers && k < row->tiers[0].n_endpoints; k++) {
+			if (row->tiers[0].endpoints[k] == endpoint)
+				return row->persona;
+		}
+	}
+	return "";
+}
+
+bool view_report(const struct view *view, struct json_writer *w)
+{
+	if (!view->plan)
+		return false;
+	json_pair_int(w, "pid", getpid());
+	json_pair_int(w, "plan_version", (int64_t)view->plan->version);
+	json_name(w, "busy");
+	json_begin(w, '[');
+	for (size_t i = 0; i < view->plan->n_endpoints; i++)
+		json_put_int(w, view->nodes[choose_slot(i)].relayed);
+	json_end(w, ']');
+	return true;
 }
