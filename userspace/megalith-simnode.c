@@ -274,9 +274,11 @@ static int set_behaviour(struct arguments *arguments, int option, const char *va
 		options->status = (int)status;
 		return error;
 	case OPT_TOKEN_BYTES:
-		return set_number("--token-bytes", value, 0, 16 << 20, &options->token_bytes);
+		return set_number("--token-bytes", value, 0, SIM_TOKEN_BYTES_MAX,
+				  &options->token_bytes);
 	case OPT_ANSWER_BYTES:
-		return set_number("--answer-bytes", value, 0, 256 << 20, &options->answer_bytes);
+		return set_number("--answer-bytes", value, 0, SIM_ANSWER_BYTES_MAX,
+				  &options->answer_bytes);
 	case OPT_FAIL_TIMES:
 		return set_number("--fail-times", value, 0, UINT32_MAX, &options->fail_times);
 	case OPT_STAMP:

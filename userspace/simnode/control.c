@@ -51,16 +51,16 @@ static bool set_number(const struct json *member, struct simnode_options *option
 	const struct {
 		const char *name;
 		uint32_t *into;
-		int64_t least;
+		int64_t least, most;
 	} numbers[] = {
-		{"slots", &options->slots, 1},
-		{"tps", &options->tps, 1},
-		{"ttft_ms", &options->ttft_ms, 0},
-		{"tokens", &options->tokens, 1},
-		{"token_bytes", &options->token_bytes, 0},
-		{"answer_bytes", &options->answer_bytes, 0},
-		{"load_ms", &options->load_ms, 0},
-		{"fail_times", &options->fail_times, 0},
+		{"slots", &options->slots, 1, UINT32_MAX},
+		{"tps", &options->tps, 1, UINT32_MAX},
+		{"ttft_ms", &options->ttft_ms, 0, UINT32_MAX},
+		{"tokens", &options->tokens, 1, UINT32_MAX},
+		{"token_bytes", &options->token_bytes, 0, SIM_TOKEN_BYTES_MAX},
+		{"answer_bytes", &options->answer_bytes, 0, SIM_ANSWER_BYTES_MAX},
+		{"load_ms", &options->load_ms, 0, UINT32_MAX},
+		{"fail_times", &options->fail_times, 0, UINT32_MAX},
 	};
 	int64_t number;
 
@@ -71,7 +71,8 @@ static bool set_number(const struct json *member, struct simnode_options *option
 		return true;
 	}
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-		if (strcmp(json_key(member), numbers[i].name) != 0 || number < numbers[i].least)
+		if (strcmp(json_key(member), numbers[i].name) != 0 || number < numbers[i].least ||
+		    number > numbers[i].most)
 			continue;
 		*numbers[i].into = (uint32_t)number;
 		return true;

@@ -37,19 +37,13 @@ bool sim_kind_streams(enum sim_kind kind)
 
 /* --- what is said --------------------------------------------------------------------------- */
 
-static void fill(struct buf *out, size_t from, size_t bytes)
+static void fill(const struct simnode *node, struct buf *out, size_t from, size_t bytes)
 {
-	static const char more[] = " and so on and on";
-	char block[4096];
-
-	if (out->len - from >= bytes)
-		return;
-	for (size_t i = 0; i < sizeof(block); i++)
-		block[i] = more[i % (sizeof(more) - 1)];
 	while (out->len - from < bytes && !buf_failed(out)) {
 		size_t left = bytes - (out->len - from);
 
-		buf_add(out, block, left < sizeof(block) ? left : sizeof(block));
+		buf_add(out, node->filler,
+			left < sizeof(node->filler) ? left : sizeof(node->filler));
 	}
 }
 
@@ -64,7 +58,7 @@ static void put_token(const struct simnode *node, struct buf *out, uint64_t n)
 		buf_puts(out, n == 1 ? " says" : " hello");
 	else
 		buf_printf(out, " word-%" PRIu64, n);
-	fill(out, from, node->options.token_bytes);
+	fill(node, out, from, node->options.token_bytes);
 	if (node->options.stamp)
 		buf_printf(out, "@%" PRIu64, uv_hrtime() / 1000);
 }
@@ -88,7 +82,7 @@ const char *sim_put_whole(struct sim_job *job, struct buf *out)
 	for (uint64_t i = 0; i < job->total && !job->tool && !buf_failed(&text); i++)
 		put_token(node, &text, i);
 	if (!job->load && !job->tool)
-		fill(&text, 0, node->options.answer_bytes);
+		fill(node, &text, 0, node->options.answer_bytes);
 	type = kinds[job->kind].dialect->whole(job, out, text.data ? text.data : "");
 	buf_fini(&text);
 	return type;

@@ -17,12 +17,16 @@ static void list_add(struct sim_service *service, struct sim_job *job)
 	job->prev = service->last_job;
 	*(job->prev ? &job->prev->next : &service->jobs) = job;
 	service->last_job = job;
+	if (!service->first_waiting)
+		service->first_waiting = job;
 }
 
 static void list_remove(struct sim_service *service, struct sim_job *job)
 {
 	*(job->prev ? &job->prev->next : &service->jobs) = job->next;
 	*(job->next ? &job->next->prev : &service->last_job) = job->prev;
+	if (service->first_waiting == job)
+		service->first_waiting = job->next;
 }
 
 static void job_free(struct sim_job *job)
@@ -61,12 +65,13 @@ static void begin(struct sim_job *job)
 /* Fills free slots from the queue, in order. */
 static void fill_slots(struct sim_service *service)
 {
-	struct simnode *node = service->node;
+	const struct simnode_options *options = &service->node->options;
 
-	for (struct sim_job *job = service->jobs; job && service->running < node->options.slots;
-	     job = job->next) {
-		if (!job->running)
-			begin(job);
+	while (service->first_waiting && service->running < options->slots) {
+		struct sim_job *job = service->first_waiting;
+
+		service->first_waiting = job->next;
+		begin(job);
 	}
 }
 

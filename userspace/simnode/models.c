@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The models of a simulated node, and how the two dialects list them. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -57,6 +59,19 @@ static void put_details(struct json_writer *w)
 	json_end(w, '}');
 }
 
+/* The same on every node that has the model, another for every other model. */
+static void put_digest(struct json_writer *w, const char *name)
+{
+	char text[65];
+	uint64_t hash = sim_hash(name, strlen(name));
+
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(text + 16 * i, 17, "%016" PRIx64, hash);
+		hash = sim_hash(text, 16 * (i + 1));
+	}
+	json_pair_string(w, "digest", text);
+}
+
 static void put_model(struct json_writer *w, const char *name, bool loaded)
 {
 	char full[300];
@@ -67,8 +82,7 @@ static void put_model(struct json_writer *w, const char *name, bool loaded)
 	json_pair_string(w, "name", full);
 	json_pair_string(w, "model", full);
 	json_pair_int(w, "size", 4096);
-	json_pair_string(w, "digest",
-			 "0000000000000000000000000000000000000000000000000000000000000000");
+	put_digest(w, full);
 	put_details(w);
 	if (loaded) {
 		json_pair_string(w, "expires_at", "2318-01-01T00:00:00Z");

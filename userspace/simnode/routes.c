@@ -82,7 +82,8 @@ static void post_show(struct sim_service *service, struct exchange *exchange)
 	static const char text[] =
 		"{\"modelfile\":\"\",\"parameters\":\"\",\"template\":\"\",\"details\":{\"format\":"
 		"\"gguf\","
-		"\"family\":\"simulated\"},\"model_info\":{},\"capabilities\":[\"completion\"]}";
+		"\"family\":\"simulated\"},\"model_info\":{},\"capabilities\":[\"completion\","
+		"\"tools\"]}";
 	struct json_error error;
 	size_t len;
 	const char *body = exchange_body(exchange, &len), *name;

@@ -112,7 +112,8 @@ struct sim_service {
 	unsigned routes;
 	struct server *server;		 /* HTTP, or */
 	struct listener *listener;	 /* a stream */
-	struct sim_job *jobs, *last_job; /* in order of arrival: running and waiting */
+	struct sim_job *jobs, *last_job; /* in order of arrival: the running, then the waiting */
+	struct sim_job *first_waiting;	 /* NULL: none */
 	unsigned running;
 };
 
@@ -136,6 +137,7 @@ struct simnode {
 	uint64_t started_at_ms;
 	unsigned references; /* handles that still need the node */
 	bool closing;
+	char filler[4096];
 	char read_buffer[65536]; /* used up before the next read */
 };
 

@@ -120,6 +120,8 @@ struct simnode *simnode_new(uv_loop_t *loop, const struct simnode_options *optio
 	node->references = 1;
 	node->options = *options;
 	node->started_at_ms = uv_now(loop);
+	for (size_t i = 0; i < sizeof(node->filler); i++)
+		node->filler[i] = " and so on and on"[i % 17];
 	node->name = strdup(options->name);
 	buf_printf(&fields, "x-simnode: %s\r\n", options->name);
 	node->fields = buf_steal(&fields);

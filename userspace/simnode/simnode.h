@@ -39,6 +39,9 @@ enum sim_fail {
 	"none, hang, hang-head, close, reset, status=CODE, sse-error, slow-head=MS, truncate, " \
 	"cut=N, reset-after=N, end=N, error-after=N, bad-chunk=N"
 
+#define SIM_TOKEN_BYTES_MAX  (16u << 20)
+#define SIM_ANSWER_BYTES_MAX (256u << 20)
+
 struct simnode_options { /* strings must outlive the node */
 	const char *name;
 	const char *const *models; /* none: answers to any name */
