@@ -46,7 +46,7 @@ SANITIZER = re.compile(r"^.*(AddressSanitizer|LeakSanitizer|runtime error:).*$",
 CALM = {"slots": 64, "tps": 2000, "ttft_ms": 1, "tokens": 8, "token_bytes": 0, "answer_bytes": 0,
         "stamp": False, "status": 0, "fail": "none", "fail_times": 0}
 
-QUEUE_MS, QUEUE_LENGTH, FIRST_BYTE_MS, MAX_BODY_MB = 1200, 4, 800, 16
+QUEUE_MS, QUEUE_LENGTH, FIRST_BYTE_MS, MAX_BODY_MB = 1200, 4, 400, 16
 PROBE = {"interval_ms": 200, "timeout_ms": 150, "rise": 1, "fall": 2}
 
 
@@ -174,6 +174,7 @@ class Node:
                 argv += ["--model", model]
             self.processes.append(Process(name, argv, farm.log_dir / f"{name}-{engine}"))
         self.service = next(iter(self.ports))
+        self.touched = False  # by a test, so it has to be calmed
 
     @property
     def target(self):
@@ -209,16 +210,19 @@ class Node:
         return json.loads(text)
 
     def set(self, **settings):
+        self.touched = True
         for service in self.ports:
             self.ask("POST", "/sim/set", settings, service)
 
     def stats(self, service=None):
+        """What it has counted since the test began."""
         return self.ask("GET", "/sim/stats", service=service)
 
     def idle(self):
         """Nothing in progress; None or what there is."""
         for service in self.ports:
             stats = self.stats(service)
+            self.touched |= bool(stats["requests"])
             if stats["active"] or stats["waiting"]:
                 return f"{self.name}: {stats['active']} active, {stats['waiting']} waiting"
         return None
@@ -227,9 +231,11 @@ class Node:
         if not self.alive():
             self.stop()
             self.start()
-        self.set(**CALM)
-        for service in self.ports:
-            self.ask("POST", "/sim/reset", {}, service)
+        if self.touched:
+            self.set(**CALM)
+            for service in self.ports:
+                self.ask("POST", "/sim/reset", {}, service)
+        self.touched = False
 
     def log(self):
         return "".join(process.log() for process in self.processes)
@@ -433,10 +439,18 @@ class Farm:
     def status(self):
         return json.loads(self.control("GET", "/v1/status"))
 
+    def router_metrics(self):
+        connection = http.client.HTTPConnection(*self.router, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def metrics(self):
-        """NAME → [(labels, value)]"""
+        """NAME → [(labels, value)], the controller's and the router's own."""
         found = {}
-        for line in self.control("GET", "/metrics").splitlines():
+        for line in (self.control("GET", "/metrics") + self.router_metrics()).splitlines():
             match = re.match(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", line)
             if match:
                 labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))

@@ -143,7 +143,12 @@ class Node:
                     sock.shutdown(socket.SHUT_RD)
 
     def calm(self):
+        """As new; nobody has a connection to it left from an earlier test."""
         self.script, self.requests, self.max_active = None, [], 0
+        with self.lock:
+            for sock in self.open:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
         self.start()
 
     def _accept(self, listener):

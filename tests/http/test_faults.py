@@ -179,7 +179,7 @@ def test_fault__other_statuses_go_to_the_client_as_they_are(lab, connect, code, 
 
 
 LAST_WORD = {"status 429": (429,), "status 503": (503,), "status 502": (502, 503),
-             "status 504": (503, 504), "close": (502,), "reset": (502,), "hang": (504,),
+             "status 504": (502, 503, 504), "close": (502,), "reset": (502,), "hang": (504,),
              "garbage": (502,)}
 
 
@@ -205,6 +205,18 @@ def test_fault__all_nodes_refuse(lab, connect, dialect):
     answer = ask(connect, dialect)
     assert answer.status in (502, 503), answer
     assert dialect.error_of(answer.json()) and answer.end == "length"
+
+
+@cases(CASES)
+@pytest.mark.parametrize("name", ["close", "reset"])
+def test_fault__a_kept_connection_that_ends_is_tried_anew(lab, connect, name, dialect):
+    """The node may have closed it before it saw the request: once more, at the same node or at
+    another."""
+    lab.play(answers(dialect), answers(dialect), BEFORE[name](dialect), answers(dialect))
+    connection = connect()
+    for _ in range(4):
+        assert dialect.text(connection.ask("POST", dialect.path, dialect.ask(MODEL))) == "fine"
+    assert len(lab.requests) == 5
 
 
 def test_fault__what_is_no_inference_is_not_sent_twice(lab, connect):
@@ -258,10 +270,15 @@ def test_fault__after_the_first_byte_an_error_and_an_unclean_end(lab, connect, n
         request.begin(dialect.kind)
         for piece in pieces:
             request.chunk(piece)
+        assert lab.go.wait(5)  # the client has them
         LATER[name](request, dialect)
 
     lab.play(script, answers(dialect))
-    answer = ask(connect, dialect)
+    connection = connect()
+    connection.request("POST", dialect.path, dialect.ask(MODEL))
+    answer = connection.answer().until(pieces[-1])
+    lab.go.set()
+    answer.read()
     assert answer.status == 200
     assert answer.end in ("cut", "reset"), "a clean end"
     assert answer.body.startswith(b"".join(pieces))
@@ -334,7 +351,8 @@ def test_fault__a_node_that_died_in_a_stream_is_avoided_at_once(lab, connect, di
     dead = lab.requests[0].node
     later = [ask(connect, dialect) for _ in range(4)]
     assert {a.field("x-megalith-node") for a in later} == {lab.other(dead).name}
-    assert [a.field("x-megalith-attempts") for a in later] == ["1"] * 4
+    # a refused connect may come before the controller's word
+    assert sum(int(a.field("x-megalith-attempts")) for a in later) <= 5
 
 
 # --- readers that are slow, nodes that are quick --------------------------------------------------

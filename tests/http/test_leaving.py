@@ -32,7 +32,7 @@ ways = pytest.mark.parametrize("how", ["close", "reset"])
 
 @ways
 @cases(CASES)
-def test_leave__before_the_body_is_complete(lab, connect, farm, dialect, how):
+def test_leave__before_the_body_is_complete(lab, connect, dialect, how):
     lab.play(answers(dialect))
     whole = wire.head("POST", dialect.path, dialect.ask(MODEL, "x" * 100000))
     connection = connect()
@@ -41,7 +41,7 @@ def test_leave__before_the_body_is_complete(lab, connect, farm, dialect, how):
     # whatever the router had begun for it is over when another's request has been served
     assert dialect.text(connect().ask("POST", dialect.path, dialect.ask(MODEL))) == "fine"
     complete = [r for r in lab.requests if r.body and len(r.body) > 50000]
-    assert not complete and not farm.busy("x1") and not farm.busy("x2")
+    assert not complete
 
 
 @ways
@@ -106,7 +106,7 @@ def test_leave__while_waiting_in_the_queue(lab, connect, farm, dialect, how):
     wait_until(lambda: farm.metric("megalith_http_queue_length") == 1, "it waits", 2, 0.005)
     left_ns = leave(waiting, how)
     wait_until(lambda: farm.metric("megalith_http_queue_length") == 0, "its place is free", 2, 0.001)
-    assert time.monotonic_ns() - left_ns < 10 * LEAVE_NS  # metrics are told each second at the latest
+    assert time.monotonic_ns() - left_ns < LEAVE_NS
     lab.go.set()
     for holder in holders:
         assert dialect.text(holder.answer().read()) == "fine"

@@ -51,13 +51,11 @@ def test_port__paths_of_the_engine_go_through(port):
     assert port("lab").ask("DELETE", "/api/delete", b"{}").status == 200
 
 
-def test_port__an_inference_is_tried_again(lab, port):
-    for dialect in CASES:
-        lab.requests.clear()
-        lab.play(close(dialect), answers(dialect))
-        assert dialect.text(port("lab").ask("POST", dialect.path, dialect.ask(MODEL))) == "fine"
-        assert sorted(lab.nodes_of_requests()) == ["x1", "x2"]
-        lab.farm.wait_for(lab.farm.healthy, "the node is trusted again")
+@pytest.mark.parametrize("dialect", CASES, ids=str)
+def test_port__an_inference_is_tried_again(lab, port, dialect):
+    lab.play(close(dialect), answers(dialect))
+    assert dialect.text(port("lab").ask("POST", dialect.path, dialect.ask(MODEL))) == "fine"
+    assert sorted(lab.nodes_of_requests()) == ["x1", "x2"]
 
 
 def test_port__anything_else_is_not(lab, port):
@@ -69,7 +67,7 @@ def test_port__anything_else_is_not(lab, port):
 def test_port__all_full_cascades_then_waits(farm, port):
     dialect = STREAMS[0]
     for node in ("c1", "c2", "h1"):
-        farm.set(node, ttft_ms=400)
+        farm.set(node, ttft_ms=150)
     connections = [port("cruncher") for _ in range(9)]  # 4 places, 4 of fat-brain, one waits
     for i, connection in enumerate(connections):
         connection.request("POST", dialect.path, dialect.ask("any" if i > 3 else "deepseek-r1"))

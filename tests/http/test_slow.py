@@ -18,9 +18,10 @@ LATE_MS = 50  # p99, more than without the attack
 
 MODES = {
     "headers": ["-H", "-u", "{}/v1/models"],
-    "body": ["-B", "-u", "{}/v1/chat/completions", "-f", "application/json", "-s", "65536"],
+    # a form, since what is no JSON is refused at its first byte
+    "body": ["-B", "-u", "{}/v1/audio/transcriptions", "-f", "multipart/form-data; boundary=x", "-s", "65536"],
     "range": ["-R", "-u", "{}/v1/models", "-t", "HEAD"],
-    "read": ["-X", "-u", "{}/v1/models", "-k", "20", "-n", "1", "-w", "1", "-y", "64", "-z", "8"],
+    "read": ["-X", "-u", "{}/v1/models", "-k", "10", "-n", "1", "-w", "1", "-y", "64", "-z", "8"],
 }
 
 
