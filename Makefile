@@ -71,7 +71,7 @@ HTTP_BENCH = $(addprefix $(BUILD)/tests/,http_load http_node bare_relay)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf deps demo check unit packets http lab bench asan valgrind check-portable lint format install install-launchd uninstall clean help
+.PHONY: all bpf deps demo check unit packets http lab bench asan fuzz fuzz-build fuzz-programs valgrind check-portable lint format install install-launchd uninstall clean help
 .DEFAULT_GOAL = all
 
 all: $(PROGRAMS:%=$(BUILD)/%) ## build everything into build/
@@ -166,10 +166,11 @@ check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as ro
 http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the HTTP router: raw sockets, the npm clients, slow attackers (no root)
 	@scripts/run-tests --pytest tests/http
 
-check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
+check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
 	@scripts/check-layers
 	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory \
-		--script scripts/check-portable --pytest tests/http --pytest tests/lab
+		--script scripts/check-streams --script scripts/check-portable --together $(FUZZERS:%="scripts/fuzz --seconds 30 %") \
+		--pytest tests/http --pytest tests/lab
 
 bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay
 	@scripts/deps --bench
@@ -186,6 +187,23 @@ asan-run: all $(UNIT) $(ROOT_TESTS) $(NO_DATAPATH)
 
 check-portable: ## compile and link for macOS and for Linux on aarch64 (cross compiler from npm)
 	@scripts/check-portable
+
+# Fuzzers, built apart: everything is compiled with coverage. Without a datapath, which they do not need.
+FUZZERS = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ    = $(FUZZERS:%=$(BUILD)/fuzz_%)
+FUZZ_MAKE = $(MAKE) --no-print-directory BUILD=build/fuzz CC=$(CLANG) HARDEN="-O1 -g" \
+	SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" \
+	DATAPATH_SRC=userspace/datapath/none.c DATAPATH_LIBS= SKELETON=
+fuzz: deps ## every fuzzer, SECONDS=600 each, two at a time; FUZZERS="request scan" picks some
+	@scripts/fuzz --seconds $(or $(SECONDS),600) $(FUZZERS)
+fuzz-build: # what scripts/fuzz calls
+	+@$(FUZZ_MAKE) fuzz-programs
+fuzz-programs: $(FUZZ)
+$(BUILD)/obj/fuzz/%.o: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(PKG_CFLAGS) -Itests/fuzz $(CFLAGS) -c $< -o $@
+$(FUZZ): $(BUILD)/fuzz_%: $(BUILD)/obj/fuzz/fuzz_%.o $(LIB)
+	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -fsanitize=fuzzer $< $(LIB) $(LIBS) -o $@
 
 valgrind: all ## megalithd through start, reload and stop: no leak, no error (root)
 	@scripts/check-memory
@@ -244,4 +262,4 @@ clean: ## remove build/
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
--include $(LIB_OBJ:.o=.d) $(BUILD)/obj/datapath/none.d $(MAIN_OBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/*.d)
+-include $(LIB_OBJ:.o=.d) $(BUILD)/obj/datapath/none.d $(MAIN_OBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/*.d $(BUILD)/obj/fuzz/*.d)

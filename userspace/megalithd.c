@@ -85,6 +85,15 @@ static void watch(void *arg, struct control *control, const struct model *model)
 		log_error("the nodes cannot be probed: %s", strerror(errno));
 }
 
+static void kick(void *arg, struct control *control, size_t endpoint)
+{
+	struct prober **prober = arg;
+
+	(void)control;
+	if (*prober)
+		probe_now(*prober, endpoint);
+}
+
 enum wish { RUN, CHECK, VERSION, HELP, WRONG };
 
 static enum wish wrong(const char *what)
@@ -155,6 +164,7 @@ int main(int argc, char **argv)
 		.state_dir = STATE_DIR,
 		.bpf_dir = "/sys/fs/bpf/megalith",
 		.watch = watch,
+		.kick = kick,
 		.arg = &prober,
 	};
 	enum wish wish = options_read(argc, argv, &wanted);

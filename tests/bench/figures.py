@@ -73,8 +73,20 @@ def cell(figure, results, peer):
     values = values_of(figure, results, peer)
     if not values:
         return "-"
-    middle, low, high = (f"{value:.{figure.digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return spread(values, figure.digits)
+
+
+def spread(values, digits):
+    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
     return middle if low == high else f"{middle} ({low}..{high})"
+
+
+def measured(figure, results):
+    """The router's worst round; or its ratio to the other in each round, as they were measured side by side."""
+    ours = values_of(figure, results, ROUTER)
+    if figure.kind == BOUND:
+        return [max(ours)] if ours else []
+    return [max(one, 0) / other for one, other in zip(ours, values_of(figure, results, PEER)) if other > 0]
 
 
 def judged(figure, results):
@@ -83,17 +95,12 @@ def judged(figure, results):
         return None
     unit = " × HAProxy" if figure.kind == RATIO else f" {figure.unit}".rstrip()
     head = (figure.label, f"{figure.aim:g}{unit}", f"{figure.must:g}{unit}")
-    ours = values_of(figure, results, ROUTER)
-    value = max(ours) if ours else None
-    if ours and figure.kind == RATIO:
-        theirs = values_of(figure, results, PEER)
-        base = statistics.median(theirs) if theirs else 0
-        value = max(statistics.median(ours), 0) / base if base > 0 else None
-    if value is None:
+    values = measured(figure, results)
+    if not values:
         return (*head, "-", "not measured")
-    value = round(value, 2)
+    value = round(statistics.median(values), 2)
     verdict = "ok" if value <= figure.aim else "below aim" if value <= figure.must else "BELOW MUST"
-    return (*head, f"{value:.2f}{unit}", verdict)
+    return (*head, spread(values, 2), verdict)
 
 
 def notes(results):

@@ -39,15 +39,17 @@ process.stdout.write(lines.join("\n") + "\n");
 
 # --- documents ---------------------------------------------------------------------------------------------------
 
-TEXTS = ["llama3", "qwen3:8b", "a/b", "", "false", 'quo"te', "back\\slash", "\n\t\x01", "é", "€uro", "😀", "\u2028\x7f",
+TEXTS = ["llama3", "qwen3:8b", "a/b", "", "false", 'quo"te', "back\\slash", "\b\f\n\r\t\x01", "é", "€uro", "😀", "\u2028\x7f",
          "日本語のモデル", "x" * 255, "y" * 300]
 KEYS = ["model", "model", "name", "stream", "messages", "options", "", "models", "ſmodel", "content", "__proto__"]
 ODD_KEYS = ["Model", "MODEL", "sTream", "ſtream", "NAME"]
 NUMBERS = ["0", "-0", "1", "-12", "0.5", "1e5", "1E-7", "-0.0e+0", "123456789012345678901234567890", "1e999"]
+BAD_NUMBERS = ["01", "-01", "1.", "1.e1", "1e", "1e+", "+1", ".5", "-", "0x1", "1_0", "NaN", "-Infinity"]
 SPACE = ["", "", "", " ", "\n", "\r\n", "\t", "  "]
 DAMAGE = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\\u", b"\\ud83d", b"\\ude00", b"\\u0000", b"0", b"-", b".",
-          b"e", b"+", b"\x00", b"\x1f", b"\x7f", b"\x80", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xff", b"//",
-          b"null", b"NaN", b"'", b"\n", b"\x0c", b"\xc2\xa0", b'"model":1,', b'"stream":1,']
+          b"e", b"+", b"\x00", b"\x1f", b"\x7f", b"\x80", b"\xc3", b"\xc0\xaf", b"\xe0\x9f\xbf", b"\xf4\x90\x80\x80",
+          b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xff", b"//", b"null", b"NaN", b"'", b"\n", b"\x0c", b"\xc2\xa0",
+          b'"model":1,', b'"stream":1,']
 
 
 class Maker:
@@ -65,7 +67,8 @@ class Maker:
         return text.upper().replace("\\U", "\\u") if self.one_in(2) else text
 
     def character(self, c):
-        short = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "/": "\\/"}
+        short = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
+                 "/": "\\/"}
         if ord(c) >= 0x10000 and self.one_in(2):
             return self.unit(0xD800 + (ord(c) - 0x10000 >> 10)) + self.unit(0xDC00 + (ord(c) & 0x3FF))
         if ord(c) < 0x10000 and self.one_in(8):
@@ -94,7 +97,7 @@ class Maker:
         if kind < 3:
             text = self.string(self.pick(TEXTS))
         elif kind < 4:
-            text = self.pick(NUMBERS)
+            text = self.pick(BAD_NUMBERS if self.one_in(20) else NUMBERS)
         elif kind < 6:
             text = self.pick(["true", "false", "null"])
         elif kind < 8:
@@ -118,6 +121,12 @@ class Maker:
     def damaged(self, body):
         body = bytearray(body)
         for _ in range(self.random.randrange(1, 3)):
+            if self.one_in(3):  # inside a string, or behind a key
+                places = [i for i in range(len(body)) if body[i] in b'":']
+                if places:
+                    at = self.pick(places) + (1 if self.one_in(2) else 0)
+                    body[at:at + 1] = self.pick(DAMAGE)
+                    continue
             at, until = sorted(self.random.randrange(len(body) + 1) for _ in range(2))
             until = min(until, at + 12)
             kind = self.random.randrange(5)

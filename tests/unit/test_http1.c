@@ -280,6 +280,19 @@ static void test_http1__pauses_between_messages(void **state)
 	buf_fini(&witness.seen);
 }
 
+static void test_http1__pauses_at_the_end_of_the_connection(void **state)
+{
+	struct witness witness = {.pause = 1};
+	struct http1 *parser = http1_new(true, &events, &witness);
+
+	(void)state;
+	assert_int_equal(feed_all(parser, OK200 "\r\nhi"), 0);
+	assert_int_equal(http1_eof(parser), 0);
+	assert_string_equal(witness.seen.data, "200 [hi].");
+	http1_free(parser);
+	buf_fini(&witness.seen);
+}
+
 static struct http1_head seen_head;
 static int keep_head(void *arg, const struct http1_head *head)
 {
@@ -591,6 +604,7 @@ int main(void)
 		cmocka_unit_test(test_http1__mutations),
 		cmocka_unit_test(test_http1__nul_is_refused),
 		cmocka_unit_test(test_http1__pauses_between_messages),
+		cmocka_unit_test(test_http1__pauses_at_the_end_of_the_connection),
 		cmocka_unit_test(test_http1__head_is_taken_apart),
 		cmocka_unit_test(test_http1__keep_alive),
 		cmocka_unit_test(test_http1__limits_of_a_head),

@@ -310,6 +310,39 @@ static void test_json__writes_what_it_reads(void **state)
 	json_free(json);
 }
 
+static void write_string(struct buf *out, const char *text)
+{
+	struct json_writer w = {.out = out};
+
+	json_put_string(&w, text);
+}
+
+/* What has to be escaped is, wherever it stands in a longer text. */
+static void test_json__escapes_at_every_place(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 0x80 * 20; i++) {
+		char alone[3] = {(char)(i % 0x80)}, text[32], *copy;
+		struct buf one = {0}, all = {0}, want = {0};
+		int at = (int)(i / 0x80);
+
+		if (!alone[0])
+			memcpy(alone, "\xc3\xa9", 2);
+		write_string(&one, alone);
+		snprintf(text, sizeof(text), "%.*s%s%s", at, "abcdefghijklmnopqrst", alone,
+			 "abcdefghi");
+		copy = strdup(text); /* where a read behind its end is noticed */
+		write_string(&all, copy);
+		buf_printf(&want, "\"%.*s%.*s%s\"", at, "abcdefghijklmnopqrst", (int)one.len - 2,
+			   one.data + 1, "abcdefghi");
+		assert_string_equal(all.data, want.data);
+		free(copy);
+		buf_fini(&one);
+		buf_fini(&all);
+		buf_fini(&want);
+	}
+}
+
 static void test_json__writes_pretty(void **state)
 {
 	struct json *json = parse("{\"a\":[1,2],\"b\":{},\"c\":[],\"d\":{\"e\":false}}", 0);
@@ -436,6 +469,7 @@ int main(void)
 		cmocka_unit_test(test_json__tells_types),
 		cmocka_unit_test(test_json__decodes_strings),
 		cmocka_unit_test(test_json__writes_what_it_reads),
+		cmocka_unit_test(test_json__escapes_at_every_place),
 		cmocka_unit_test(test_json__writes_pretty),
 		cmocka_unit_test(test_json__writes_only_utf8_and_finite_numbers),
 		cmocka_unit_test(test_json__writes_by_pairs),

@@ -743,6 +743,46 @@ static void test_probe__spreads_the_first_round(void **state)
 	world_free(world);
 }
 
+static void test_probe__asks_at_once_when_told(void **state)
+{
+	const struct answer answers[] = {{"/", 200, "x"}, {0}};
+	struct world *world = world_new(ENGINE_HTTP, answers);
+
+	(void)state;
+	model_fill(world, ENGINE_HTTP, world->services[0].port, 2);
+	world->model.probe.interval_ms = 8000; /* the second endpoint would be asked after 4 s */
+	world_run(world, 1);
+	probe_now(world->prober, 1);
+	probe_now(world->prober, 7); /* there is no such endpoint */
+	assert_int_equal(world->results, 1);
+	world_run(world, 1);
+	assert_int_equal(world->noted_endpoint[1], 1);
+	assert_in_range(world->noted_ms[1] - world->noted_ms[0], 0, 2000);
+	world_free(world);
+}
+
+/* What was asked before does not count: the node may have failed since. */
+static void test_probe__drops_the_question_under_way(void **state)
+{
+	const struct answer never[] = {{"/", 200, NULL}, {0}}, answers[] = {{"/", 200, "x"}, {0}};
+	struct world *world = world_new(ENGINE_HTTP, never);
+
+	(void)state;
+	world->model.probe.interval_ms = 100;
+	world->prober = prober_new(&world->loop, &world->model, on_result, world);
+	while (!world->pending)
+		uv_run(&world->loop, UV_RUN_ONCE);
+	world->answers = answers;
+	probe_now(world->prober, 0);
+	world_run(world, 1);
+	assert_int_equal(world->last.reason, PROBE_OK);
+	assert_int_equal(world->requests, 2);
+	world_run(world, 2); /* and on it goes */
+	assert_int_equal(world->requests, 4);
+	assert_int_equal(world->pending, 0);
+	world_free(world);
+}
+
 static void test_probe__ollama_asks_one_question_a_round(void **state)
 {
 	const struct answer answers[] = {
@@ -834,6 +874,8 @@ int main(void)
 		cmocka_unit_test(test_probe__asks_an_endpoint_once_at_a_time),
 		cmocka_unit_test(test_probe__keeps_the_interval_within_a_tenth),
 		cmocka_unit_test(test_probe__spreads_the_first_round),
+		cmocka_unit_test(test_probe__asks_at_once_when_told),
+		cmocka_unit_test(test_probe__drops_the_question_under_way),
 		cmocka_unit_test(test_probe__ollama_asks_one_question_a_round),
 		cmocka_unit_test(test_probe__says_nothing_after_it_is_freed),
 		cmocka_unit_test(test_probe__may_be_freed_by_its_caller),

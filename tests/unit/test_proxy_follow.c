@@ -77,6 +77,7 @@ static void on_request(void *arg, struct exchange *exchange)
 
 	if (strcmp(path, "/v1/plan") == 0) {
 		assert_string_equal(exchange_query(exchange, "follow"), "1");
+		assert_int_equal(strtol(exchange_query(exchange, "pid"), NULL, 10), getpid());
 		rig->streams++;
 		rig->stream = exchange;
 		exchange_begin(exchange, 200, "application/x-ndjson", NULL);

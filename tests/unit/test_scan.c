@@ -335,20 +335,25 @@ static void test_scan__each_level_knows_what_it_is(void **state)
 	}
 }
 
-/* A name of `len` bytes, of which the last character is `last`, and what is kept of it. */
+/* As model and as name, next to a short one: `len` bytes, of which the last character is `last`,
+ * and what is kept of it. */
 static void try_long(struct cliff *cliff, size_t len, const char *last, const char *escaped,
 		     size_t kept)
 {
 	char body[700], wanted[1000], name[600];
-	size_t n = strlen(last);
+	int n = (int)(len - strlen(last));
 
 	memset(name, 'a', len);
-	memcpy(name + len - n, last, n);
+	memcpy(name + n, last, strlen(last));
 	name[len] = '\0';
-	snprintf(body, sizeof(body), "{\"name\":\"%.*s%s\"}", (int)(len - n), name, escaped);
-	snprintf(wanted, sizeof(wanted), "name \"%.*s%s\" = %.*s%s", (int)(len - n), name, escaped,
-		 (int)kept, name, kept < len ? "..." : "");
+	snprintf(body, sizeof(body), "{\"name\":\"%.*s%s\",\"model\":\"m\"}", n, name, escaped);
+	snprintf(wanted, sizeof(wanted), "model \"m\" = m; name \"%.*s%s\" = %.*s%s", n, name,
+		 escaped, (int)kept, name, kept < len ? "..." : "");
 	try_all(cliff, "a long name", body, strlen(body), wanted);
+	snprintf(body, sizeof(body), "{\"name\":\"n\",\"model\":\"%.*s%s\"}", n, name, escaped);
+	snprintf(wanted, sizeof(wanted), "model \"%.*s%s\" = %.*s%s; name \"n\" = n", n, name,
+		 escaped, (int)kept, name, kept < len ? "..." : "");
+	try_all(cliff, "a long model", body, strlen(body), wanted);
 }
 
 static void test_scan__long_names_are_cut_between_characters(void **state)

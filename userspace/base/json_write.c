@@ -70,12 +70,46 @@ static void quote_byte(struct buf *out, unsigned char c)
 		buf_add(out, &c, 1);
 }
 
+/* Do 8 bytes stand for themselves? Each term has a byte's top bit where one does not: above 0x7e,
+ * below 0x20, quote, backslash. */
+static bool plain_8(const char *text)
+{
+	const uint64_t each = 0x0101010101010101u;
+	uint64_t x, quotes, backslashes, deletes;
+
+	memcpy(&x, text, sizeof(x));
+	quotes = x ^ each * '"';
+	backslashes = x ^ each * '\\';
+	deletes = x ^ each * 0x7f;
+	return !((x | (x - each * 0x20) | (quotes - each) | (backslashes - each) |
+		  (deletes - each)) &
+		 each * 0x80);
+}
+
+/* How many bytes do: most of any text, so they go in one piece. */
+static size_t plain_run(const char *text, size_t len)
+{
+	size_t n = 0;
+
+	while (len - n >= 8 && plain_8(text + n))
+		n += 8;
+	while (n < len && (unsigned char)text[n] >= 0x20 && (unsigned char)text[n] < 0x7f &&
+	       text[n] != '"' && text[n] != '\\')
+		n++;
+	return n;
+}
+
 static void quote(struct buf *out, const char *text)
 {
 	size_t left = strlen(text), n;
 
 	buf_puts(out, "\"");
 	for (; left; text += n, left -= n) {
+		n = plain_run(text, left);
+		if (n) {
+			buf_add(out, text, n);
+			continue;
+		}
 		n = utf8_sequence(text, left);
 		if (n == 1)
 			quote_byte(out, (unsigned char)*text);

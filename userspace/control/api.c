@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/api.h"
-#include "control/control.h"
+#include "control/api_impl.h"
 #include "control/explain.h"
 #include "control/follow.h"
 #include "control/metrics.h"
@@ -17,14 +17,6 @@
 #include "control/status.h"
 
 #define JSON_TYPE "application/json"
-
-/* One request being answered. */
-struct request {
-	struct control *control;
-	struct exchange *exchange;
-	char node[MG_NAME_MAX]; /* the * of the path; empty: none */
-	uid_t uid;		/* who asks; (uid_t)-1: unknown */
-};
 
 /* Sends what is in `out`, and frees it. */
 static void answer(const struct request *request, int status, const char *type, struct buf *out)
@@ -40,15 +32,12 @@ static void answer(const struct request *request, int status, const char *type, 
 	buf_fini(out);
 }
 
-static void answer_json(const struct request *request, struct buf *out)
+void api_answer_json(const struct request *request, struct buf *out)
 {
 	answer(request, 200, JSON_TYPE, out);
 }
 
-static void refuse(const struct request *request, int status, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void refuse(const struct request *request, int status, const char *format, ...)
+void api_refuse(const struct request *request, int status, const char *format, ...)
 {
 	struct buf text = {0}, out = {0};
 	struct json_writer w = {.out = &out};
@@ -65,8 +54,7 @@ static void refuse(const struct request *request, int status, const char *format
 	answer(request, status, JSON_TYPE, &out);
 }
 
-/* The body as an object whose keys are all in `keys` (ends with NULL). NULL: refused already. */
-static struct json *body_read(const struct request *request, const char *const *keys)
+struct json *api_body_read(const struct request *request, const char *const *keys)
 {
 	struct json_error error;
 	size_t len;
@@ -74,11 +62,11 @@ static struct json *body_read(const struct request *request, const char *const *
 	struct json *root = json_parse(text ? text : "", len, 0, &error);
 
 	if (!root) {
-		refuse(request, 400, "body, line %u: %s", error.line, error.text);
+		api_refuse(request, 400, "body, line %u: %s", error.line, error.text);
 		return NULL;
 	}
 	if (json_type(root) != JSON_OBJECT) {
-		refuse(request, 400, "body: must be an object");
+		api_refuse(request, 400, "body: must be an object");
 		goto out;
 	}
 	for (const struct json *member = json_first(root); member; member = json_next(member)) {
@@ -88,7 +76,7 @@ static struct json *body_read(const struct request *request, const char *const *
 			key++;
 		if (*key)
 			continue;
-		refuse(request, 400, "body: unknown key \"%.64s\"", json_key(member));
+		api_refuse(request, 400, "body: unknown key \"%.64s\"", json_key(member));
 		goto out;
 	}
 	return root;
@@ -97,8 +85,8 @@ out:
 	return NULL;
 }
 
-static bool integer_in(const struct json *object, const char *key, int64_t min, int64_t max,
-		       int64_t *number)
+bool api_integer_in(const struct json *object, const char *key, int64_t min, int64_t max,
+		    int64_t *number)
 {
 	const struct json *value = json_get(object, key);
 
@@ -117,15 +105,58 @@ static void get_status(struct request *request)
 	struct buf out = {0};
 
 	status_write(&control->state, &about, &out);
-	answer_json(request, &out);
+	api_answer_json(request, &out);
 }
 
-/* Who may know the keys' digests: the proxy needs them, an operator's tools do not. */
-static bool is_trusted(const struct control_access *access, uid_t uid)
+bool api_may_write(const struct request *request)
 {
+	const struct control_access *access = &request->control->options.access;
+	uid_t uid = request->uid;
+
+	if (uid == (uid_t)-1)
+		return false;
+	if (uid == 0 || uid == geteuid())
+		return true;
+	return !access->owner_only && !(access->has_proxy && uid == access->proxy_uid);
+}
+
+bool api_is_proxy(const struct request *request)
+{
+	const struct control_access *access = &request->control->options.access;
+	uid_t uid = request->uid;
+
 	if (uid == (uid_t)-1)
 		return false;
 	return uid == 0 || uid == geteuid() || (access->has_proxy && uid == access->proxy_uid);
+}
+
+/* The proxy says who it is, so that it is not told of its own work. */
+static bool pid_read(const char *text, int64_t *pid)
+{
+	char *end = NULL;
+
+	*pid = 0;
+	if (!text)
+		return true;
+	if (*text < '1' || *text > '9')
+		return false;
+	errno = 0;
+	*pid = strtoll(text, &end, 10);
+	return !errno && !*end;
+}
+
+static void get_stream(struct request *request, const char *follow)
+{
+	struct follow_about about = {
+		.trusted = api_is_proxy(request),
+	};
+
+	if (*follow && strcmp(follow, "1") != 0)
+		api_refuse(request, 400, "follow: must be 0 or 1");
+	else if (!pid_read(exchange_query(request->exchange, "pid"), &about.pid))
+		api_refuse(request, 400, "pid: must be a whole number above 0");
+	else
+		follow_begin(request->control, request->exchange, &about);
 }
 
 static void get_plan(struct request *request)
@@ -134,88 +165,11 @@ static void get_plan(struct request *request)
 	struct buf out = {0};
 
 	if (follow && strcmp(follow, "0") != 0) {
-		if (*follow && strcmp(follow, "1") != 0)
-			refuse(request, 400, "follow: must be 0 or 1");
-		else
-			follow_begin(request->control, request->exchange,
-				     is_trusted(&request->control->options.access, request->uid));
+		get_stream(request, follow);
 		return;
 	}
 	follow_plan_write(&request->control->state, NULL, &out);
-	answer_json(request, &out);
-}
-
-static bool busy_read(const struct json *array, uint32_t *busy, size_t n)
-{
-	size_t i = 0;
-
-	for (const struct json *item = json_first(array); item; item = json_next(item)) {
-		int64_t number;
-
-		if (i == n || !json_integer(item, &number) || number < 0 || number > UINT32_MAX)
-			return false;
-		busy[i++] = (uint32_t)number;
-	}
-	return i == n;
-}
-
-/* `version` is of a plan with the endpoints we have: their numbers mean the same to both. */
-static void load_take(struct request *request, const struct json *array, int64_t pid)
-{
-	struct state *state = &request->control->state;
-	size_t n = state->model->n_endpoints;
-	uint32_t *busy = calloc(n + 1, sizeof(*busy));
-	struct buf out = {0};
-	struct json_writer w = {.out = &out};
-	int err;
-
-	if (!busy) {
-		refuse(request, 500, "out of memory");
-		return;
-	}
-	if (!array || json_type(array) != JSON_ARRAY || !busy_read(array, busy, n)) {
-		refuse(request, 400, "busy: must be %zu whole numbers, one for each endpoint", n);
-		goto out;
-	}
-	err = state_relay_note(state, pid, busy, uv_now(request->control->loop));
-	if (err == -ENOSPC) {
-		refuse(request, 409, "%d proxies say what they hold already", STATE_RELAYS_MAX);
-		goto out;
-	}
-	if (err) {
-		refuse(request, 500, "%s", strerror(-err));
-		goto out;
-	}
-	json_begin(&w, '{');
-	json_pair_int(&w, "plan_version", (int64_t)state->version);
-	if (state->datapath) /* without one there is nothing to ask for before a node is chosen */
-		follow_load_write(state, &w);
-	json_end(&w, '}');
-	buf_puts(&out, "\n");
-	answer_json(request, &out);
-out:
-	free(busy);
-}
-
-static void post_load(struct request *request)
-{
-	static const char *const keys[] = {"pid", "plan_version", "busy", NULL};
-	const struct state *state = &request->control->state;
-	struct json *root = body_read(request, keys);
-	int64_t pid, version;
-
-	if (!root)
-		return;
-	if (!integer_in(root, "pid", 1, INT64_MAX, &pid))
-		refuse(request, 400, "pid: must be a whole number above 0");
-	else if (!integer_in(root, "plan_version", 0, INT64_MAX, &version))
-		refuse(request, 400, "plan_version: must be a whole number");
-	else if ((uint64_t)version < state->model_version || (uint64_t)version > state->version)
-		refuse(request, 409, "plan_version: there are other endpoints since plan %" PRIu64,
-		       state->model_version);
-	else
-		load_take(request, json_get(root, "busy"), pid);
-	json_free(root);
+	api_answer_json(request, &out);
 }
 
 static void get_flows(struct request *request)
@@ -227,20 +181,20 @@ static void get_flows(struct request *request)
 	int err;
 
 	if (node && model_find_node(state->model, node) < 0) {
-		refuse(request, 404, "no node is called %.64s", node);
+		api_refuse(request, 404, "no node is called %.64s", node);
 		return;
 	}
 	if (persona && model_find_persona(state->model, persona) < 0) {
-		refuse(request, 404, "no persona is called %.64s", persona);
+		api_refuse(request, 404, "no persona is called %.64s", persona);
 		return;
 	}
 	err = status_flows_write(state, node, persona, &out);
 	if (!err) {
-		answer_json(request, &out);
+		api_answer_json(request, &out);
 		return;
 	}
 	buf_fini(&out);
-	refuse(request, 500, "the connections could not be read: %s", strerror(-err));
+	api_refuse(request, 500, "the connections could not be read: %s", strerror(-err));
 }
 
 static void get_explain(struct request *request)
@@ -252,20 +206,20 @@ static void get_explain(struct request *request)
 	int err;
 
 	if (!target || !*target) {
-		refuse(request, 400, "target: must be PERSONA, PERSONA/SERVICE or a model");
+		api_refuse(request, 400, "target: must be PERSONA, PERSONA/SERVICE or a model");
 		return;
 	}
 	if (client && addr_parse(&addr, client)) {
-		refuse(request, 400, "client: must be an IP address");
+		api_refuse(request, 400, "client: must be an IP address");
 		return;
 	}
 	err = explain_write(&request->control->state, target, client ? &addr : NULL, &out, &error);
 	if (!err) {
-		answer_json(request, &out);
+		api_answer_json(request, &out);
 	} else {
 		buf_fini(&out);
-		refuse(request, err == -ENOENT ? 404 : 500, "%s",
-		       error.data ? error.data : strerror(-err));
+		api_refuse(request, err == -ENOENT ? 404 : 500, "%s",
+			   error.data ? error.data : strerror(-err));
 	}
 	buf_fini(&error);
 }
@@ -283,7 +237,8 @@ static void override_answer(struct request *request, int err, bool weight)
 	struct json_writer w = {.out = &out};
 
 	if (err) {
-		refuse(request, 500, "%s", err == -ENOSPC ? "too many overrides" : strerror(-err));
+		api_refuse(request, 500, "%s",
+			   err == -ENOSPC ? "too many overrides" : strerror(-err));
 		return;
 	}
 	control_publish(control);
@@ -304,14 +259,14 @@ static void override_answer(struct request *request, int err, bool weight)
 		json_pair_string(&w, "note", "not saved: lost at the next start of megalithd");
 	json_end(&w, '}');
 	buf_puts(&out, "\n");
-	answer_json(request, &out);
+	api_answer_json(request, &out);
 }
 
 static bool node_known(struct request *request)
 {
 	if (model_find_node(request->control->state.model, request->node) >= 0)
 		return true;
-	refuse(request, 404, "no node is called %s", request->node);
+	api_refuse(request, 404, "no node is called %s", request->node);
 	return false;
 }
 
@@ -323,11 +278,11 @@ static void post_weight(struct request *request)
 
 	if (!node_known(request))
 		return;
-	root = body_read(request, keys);
+	root = api_body_read(request, keys);
 	if (!root)
 		return;
-	if (!integer_in(root, "weight", 0, 1000, &weight)) {
-		refuse(request, 400, "weight: must be a whole number from 0 to 1000");
+	if (!api_integer_in(root, "weight", 0, 1000, &weight)) {
+		api_refuse(request, 400, "weight: must be a whole number from 0 to 1000");
 	} else {
 		log_info("weight of %s set to %d by uid %ld", request->node, (int)weight,
 			 (long)request->uid);
@@ -349,7 +304,7 @@ static bool body_empty(struct request *request)
 	exchange_body(request->exchange, &len);
 	if (len == 0)
 		return true;
-	root = body_read(request, keys);
+	root = api_body_read(request, keys);
 	json_free(root);
 	return root != NULL;
 }
@@ -429,13 +384,13 @@ static void post_detach(struct request *request)
 		return;
 	err = control_detach(request->control, &error);
 	if (err) {
-		refuse(request, attached ? 500 : 409, "%s",
-		       *error.text ? error.text : strerror(-err));
+		api_refuse(request, attached ? 500 : 409, "%s",
+			   *error.text ? error.text : strerror(-err));
 		return;
 	}
 	log_info("datapath taken off by uid %ld", (long)request->uid);
 	buf_puts(&out, "{\"detached\":true}\n");
-	answer_json(request, &out);
+	api_answer_json(request, &out);
 }
 
 static void get_metrics(struct request *request)
@@ -443,7 +398,7 @@ static void get_metrics(struct request *request)
 	struct buf out = {0};
 
 	if (metrics_write(&request->control->state, &out))
-		refuse(request, 500, "out of memory");
+		api_refuse(request, 500, "out of memory");
 	else
 		answer(request, 200, METRICS_TYPE, &out);
 }
@@ -453,7 +408,7 @@ static void get_names(struct request *request)
 	struct buf out = {0};
 
 	status_names_write(&request->control->state, &out);
-	answer_json(request, &out);
+	api_answer_json(request, &out);
 }
 
 enum right { READ, REPORT, WRITE }; /* REPORT: a proxy may, too */
@@ -465,7 +420,7 @@ static const struct route {
 } routes[] = {
 	{"GET", "/v1/status", READ, get_status},
 	{"GET", "/v1/plan", READ, get_plan},
-	{"POST", "/v1/load", REPORT, post_load},
+	{"POST", "/v1/load", REPORT, api_post_load},
 	{"GET", "/v1/flows", READ, get_flows},
 	{"GET", "/v1/explain", READ, get_explain},
 	{"POST", "/v1/nodes/*/weight", WRITE, post_weight},
@@ -495,21 +450,11 @@ static bool path_matches(const char *pattern, const char *path, char node[MG_NAM
 	return true;
 }
 
-/* The proxy parses what strangers send: should it be taken over, it must not steer. */
-static bool may_write(const struct control_access *access, uid_t uid)
-{
-	if (uid == (uid_t)-1)
-		return false;
-	if (uid == 0 || uid == geteuid())
-		return true;
-	return !access->owner_only && !(access->has_proxy && uid == access->proxy_uid);
-}
-
 static void dispatch(struct request *request, const struct route *route)
 {
-	if (route->right == WRITE && !may_write(&request->control->options.access, request->uid)) {
+	if (route->right == WRITE && !api_may_write(request)) {
 		log_warn("uid %ld may not %s %s", (long)request->uid, route->method, route->path);
-		refuse(request, 403, "this user may not change anything");
+		api_refuse(request, 403, "this user may not change anything");
 		return;
 	}
 	route->handle(request);
@@ -534,9 +479,9 @@ void api_request(void *arg, struct exchange *exchange)
 		other = &routes[i];
 	}
 	if (other)
-		refuse(&request, 405, "use %s", other->method);
+		api_refuse(&request, 405, "use %s", other->method);
 	else
-		refuse(&request, 404, "no such thing: %.200s", path);
+		api_refuse(&request, 404, "no such thing: %.200s", path);
 }
 
 void api_abandoned(void *arg, struct exchange *exchange)

@@ -178,6 +178,20 @@ void control_note(struct control *control, size_t endpoint, const struct observa
 		hold_end(control);
 }
 
+void control_mark(struct control *control, size_t endpoint, enum probe_reason why, int64_t pid)
+{
+	struct state *state = &control->state;
+	const struct plan_endpoint *of;
+
+	if (!state_mark(state, endpoint, why, uv_now(control->loop)))
+		return;
+	of = &state->plan->endpoints[endpoint];
+	log_warn("%s/%s is suspect: %s, says the proxy with pid %lld", of->node, of->service,
+		 mark_word(why), (long long)pid);
+	control_changed(control);
+	control->options.kick(control->options.arg, control, endpoint);
+}
+
 /* --- each second --- */
 
 static void on_second(uv_timer_t *timer)

@@ -3,7 +3,7 @@
  * The controller: turns what happens (probes, operators, proxies, the network) into plans, and
  * publishes them to the datapath and to the proxies that follow. Owns the state, the datapath once
  * it is given, the control socket and its timers. One loop, one thread. It does not probe: `watch`
- * tells somebody who does.
+ * and `kick` tell somebody who does.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
@@ -33,6 +33,8 @@ struct control_options {    /* strings must outlive the controller */
 	/* Probe the endpoints of this model from now on, and report to control_note(); NULL: stop.
 	 */
 	void (*watch)(void *arg, struct control *control, const struct model *model);
+	/* Probe this endpoint of it at once. */
+	void (*kick)(void *arg, struct control *control, size_t endpoint);
 	void *arg;
 };
 
@@ -89,6 +91,9 @@ int control_start(struct control *control);
 
 /* A probe's result. */
 void control_note(struct control *control, size_t endpoint, const struct observation *seen);
+
+/* The proxy with this pid saw the endpoint fail. */
+void control_mark(struct control *control, size_t endpoint, enum probe_reason why, int64_t pid);
 
 /*
  * Makes a plan and publishes it: now (an operator's order); or once in the next turn of the loop,

@@ -295,6 +295,7 @@ static struct control *control_make(struct daemon *daemon, struct model *model)
 			   .has_proxy = daemon->account.known,
 			   .proxy_uid = daemon->account.uid},
 		.watch = options->watch,
+		.kick = options->kick,
 		.arg = options->arg,
 	};
 

@@ -17,6 +17,7 @@ struct daemon_options {
 	bool verbose;
 	/* As in control_options. */
 	void (*watch)(void *arg, struct control *control, const struct model *model);
+	void (*kick)(void *arg, struct control *control, size_t endpoint);
 	void *arg;
 };
 

@@ -5,12 +5,14 @@
 
 #include "base/json.h"
 #include "control/explain.h"
+#include "core/catalog.h"
 #include "core/choose.h"
 #include "core/explain.h"
 
-struct asked { /* one listener to look at; the first with a taker wins */
+struct asked { /* one set of candidates to look at; the first with a taker wins */
 	const struct plan_row *row;
-	const char *model; /* only nodes that have it; NULL: any */
+	struct plan_row *made; /* the row, when it is no listener's; owned */
+	const char *model;     /* only nodes that have it; NULL: any */
 };
 
 struct question {
@@ -19,7 +21,7 @@ struct question {
 	size_t n_asked, max_asked;
 	struct mg_node *nodes;
 	uint32_t hash;
-	bool hops;
+	bool hops, no_memory;
 };
 
 /* FNV-1a; the kernel's hash is keyed with a secret, so ties may fall otherwise there. */
@@ -32,25 +34,12 @@ static uint32_t client_hash(const struct addr *client)
 	return hash;
 }
 
-/* "x" and "x:latest" are the same model. */
-static bool same_model(const char *a, const char *b)
-{
-	static const char latest[] = ":latest";
-	size_t n = strlen(a), m = strlen(b), l = sizeof(latest) - 1;
-
-	if (n > l && strcmp(a + n - l, latest) == 0)
-		n -= l;
-	if (m > l && strcmp(b + m - l, latest) == 0)
-		m -= l;
-	return n == m && memcmp(a, b, n) == 0;
-}
-
 static bool has_model(const struct state *state, size_t endpoint, const char *model)
 {
 	const struct names *models = &state->known[endpoint].models;
 
 	for (size_t i = 0; i < models->n; i++)
-		if (same_model(models->list[i], model))
+		if (catalog_name_equal(models->list[i], model))
 			return true;
 	return false;
 }
@@ -61,32 +50,135 @@ static bool lacks_model(const struct state *state, size_t endpoint, const char *
 	return model && state->known[endpoint].models.list && !has_model(state, endpoint, model);
 }
 
-/* Cascaded personas do not count: they have it on listeners of their own. */
-static bool row_has_model(const struct state *state, const struct plan_row *row, const char *model)
+/* Of those the router can ask for a model. */
+static bool speaks_models(const struct plan *plan, size_t endpoint)
 {
-	const struct plan_tier *own = row->tiers;
-
-	for (size_t i = 0; row->n_tiers > 0 && i < own->n_endpoints; i++)
-		if (has_model(state, own->endpoints[i], model))
-			return true;
-	return false;
+	return plan->endpoints[endpoint].engine <= ENGINE_OPENAI;
 }
 
-static bool row_speaks_models(const struct plan *plan, const struct plan_row *row)
+static bool is_persona(const char *name, const char *persona, size_t len)
 {
-	enum engine engine;
-
-	if (row->n_tiers == 0 || row->tiers[0].n_endpoints == 0)
-		return false;
-	engine = plan->endpoints[row->tiers[0].endpoints[0]].engine;
-	return engine == ENGINE_OLLAMA || engine == ENGINE_LLAMACPP || engine == ENGINE_VLLM ||
-	       engine == ENGINE_SGLANG || engine == ENGINE_OPENAI;
+	return strlen(name) == len && memcmp(name, persona, len) == 0;
 }
 
-static void ask(struct question *question, const struct plan_row *row, const char *model)
+/* --- rows that are no listener's: what the router chooses from for a model --- */
+
+static void made_free(struct plan_row *row)
+{
+	for (size_t t = 0; row && row->tiers && t < row->n_tiers; t++)
+		free(row->tiers[t].endpoints);
+	if (row)
+		free(row->tiers);
+	free(row);
+}
+
+static struct plan_row *made_new(const struct plan *plan, size_t n_tiers)
+{
+	struct plan_row *row = calloc(1, sizeof(*row));
+
+	if (!row)
+		return NULL;
+	row->tiers = calloc(n_tiers, sizeof(*row->tiers));
+	row->n_tiers = n_tiers;
+	for (size_t t = 0; row->tiers && t < n_tiers; t++) {
+		row->tiers[t].endpoints = calloc(plan->n_endpoints + 1, sizeof(uint32_t));
+		if (!row->tiers[t].endpoints)
+			goto fail;
+	}
+	if (row->tiers)
+		return row;
+fail:
+	made_free(row);
+	return NULL;
+}
+
+/* The endpoints of `from` that can be asked for models, each once in a row. */
+static void made_add(const struct plan *plan, struct plan_tier *to, const struct plan_tier *from,
+		     bool *seen)
+{
+	for (size_t i = 0; i < from->n_endpoints; i++) {
+		uint32_t endpoint = from->endpoints[i];
+
+		if (seen[endpoint] || !speaks_models(plan, endpoint))
+			continue;
+		seen[endpoint] = true;
+		to->endpoints[to->n_endpoints++] = endpoint;
+	}
+}
+
+/* One level of the persona, over all its listeners. False: it does not go so deep. */
+static bool made_level(const struct plan *plan, struct plan_tier *to, const char *persona,
+		       size_t len, size_t level, bool *seen)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < plan->n_rows; i++) {
+		const struct plan_row *from = &plan->rows[i];
+
+		if (!is_persona(from->persona, persona, len) || level >= from->n_tiers)
+			continue;
+		memcpy(to->persona, from->tiers[level].persona, sizeof(to->persona));
+		made_add(plan, to, &from->tiers[level], seen);
+		any = true;
+	}
+	return any;
+}
+
+/* A persona's own endpoints, then those of each persona it cascades to. */
+static struct plan_row *made_persona(const struct plan *plan, const char *persona, size_t len)
+{
+	struct plan_row *row = made_new(plan, MG_TIERS_MAX);
+	bool *seen = calloc(plan->n_endpoints + 1, sizeof(*seen));
+	size_t level = 0;
+
+	if (!row || !seen) {
+		made_free(row);
+		free(seen);
+		return NULL;
+	}
+	while (level < MG_TIERS_MAX &&
+	       made_level(plan, &row->tiers[level], persona, len, level, seen))
+		level++;
+	for (size_t t = level; t < MG_TIERS_MAX; t++)
+		free(row->tiers[t].endpoints);
+	row->n_tiers = level;
+	free(seen);
+	return row;
+}
+
+/* Whoever has the model, in whatever persona. */
+static struct plan_row *made_model(const struct state *state, const char *model)
+{
+	const struct plan *plan = state->plan;
+	struct plan_row *row = made_new(plan, 1);
+	bool *seen = calloc(plan->n_endpoints + 1, sizeof(*seen));
+	struct plan_tier *to;
+
+	if (!row || !seen) {
+		made_free(row);
+		free(seen);
+		return NULL;
+	}
+	for (size_t i = 0; i < plan->n_endpoints; i++)
+		seen[i] = !has_model(state, i, model);
+	to = row->tiers;
+	for (size_t t = 0; t < MG_TIERS_MAX; t++)
+		for (size_t i = 0; i < plan->n_rows; i++)
+			if (t < plan->rows[i].n_tiers)
+				made_add(plan, to, &plan->rows[i].tiers[t], seen);
+	free(seen);
+	return row;
+}
+
+/* --- what is asked --- */
+
+static void ask(struct question *question, const struct plan_row *row, struct plan_row *made,
+		const char *model)
 {
 	if (question->n_asked < question->max_asked)
-		question->asked[question->n_asked++] = (struct asked){row, model};
+		question->asked[question->n_asked++] = (struct asked){row, made, model};
+	else
+		made_free(made);
 }
 
 /* Rows of the persona: the one of `service`, or its first (NULL). */
@@ -98,26 +190,24 @@ static void ask_persona(struct question *question, const char *persona, size_t p
 	for (size_t i = 0; i < plan->n_rows && question->n_asked == 0; i++) {
 		const struct plan_row *row = &plan->rows[i];
 
-		if (strlen(row->persona) != persona_len ||
-		    memcmp(row->persona, persona, persona_len) != 0)
+		if (!is_persona(row->persona, persona, persona_len))
 			continue;
 		if (!service || strcmp(row->service, service) == 0)
-			ask(question, row, NULL);
+			ask(question, row, NULL, NULL);
 	}
 }
 
 static void ask_model_of(struct question *question, const char *persona, size_t persona_len,
 			 const char *model)
 {
-	const struct plan *plan = question->state->plan;
+	struct plan_row *row = made_persona(question->state->plan, persona, persona_len);
 
-	for (size_t i = 0; i < plan->n_rows; i++) {
-		const struct plan_row *row = &plan->rows[i];
-
-		if (strlen(row->persona) == persona_len &&
-		    memcmp(row->persona, persona, persona_len) == 0 && row_speaks_models(plan, row))
-			ask(question, row, model);
-	}
+	if (!row)
+		question->no_memory = true;
+	else if (row->n_tiers)
+		ask(question, row, row, model);
+	else
+		made_free(row);
 }
 
 static void ask_alias(struct question *question, const char *name)
@@ -127,13 +217,14 @@ static void ask_alias(struct question *question, const char *name)
 	for (size_t i = 0; i < model->n_aliases; i++) {
 		const struct model_alias *alias = &model->aliases[i];
 
-		if (!same_model(alias->name, name))
+		if (!catalog_name_equal(alias->name, name))
 			continue;
 		for (size_t t = 0; t < alias->n_targets; t++) {
 			const struct model_target *target = &alias->targets[t];
 			const char *persona = model->personas[target->persona].name;
 
-			ask_model_of(question, persona, strlen(persona), target->model);
+			ask_model_of(question, persona, strlen(persona),
+				     target->model ? target->model : name);
 		}
 		return;
 	}
@@ -141,11 +232,14 @@ static void ask_alias(struct question *question, const char *name)
 
 static void ask_model(struct question *question, const char *model)
 {
-	const struct plan *plan = question->state->plan;
+	struct plan_row *row = made_model(question->state, model);
 
-	for (size_t i = 0; i < plan->n_rows; i++)
-		if (row_has_model(question->state, &plan->rows[i], model))
-			ask(question, &plan->rows[i], model);
+	if (!row)
+		question->no_memory = true;
+	else if (row->tiers[0].n_endpoints)
+		ask(question, row, row, model);
+	else
+		made_free(row);
 }
 
 /* What the target names, in the order of the header. False: nothing. */
@@ -164,6 +258,25 @@ static bool understand(struct question *question, const char *target)
 	return question->n_asked > 0;
 }
 
+/* Whose the candidate is: of the tier, or for a model of any persona the first that has it. */
+static const char *persona_of(const struct plan *plan, const struct asked *asked,
+			      const struct explain_candidate *candidate)
+{
+	const struct plan_tier *tier = &asked->row->tiers[candidate->tier];
+
+	if (*tier->persona)
+		return tier->persona;
+	for (size_t t = 0; t < MG_TIERS_MAX; t++)
+		for (size_t i = 0; i < plan->n_rows; i++) {
+			const struct plan_row *row = &plan->rows[i];
+
+			for (size_t k = 0; t < row->n_tiers && k < row->tiers[t].n_endpoints; k++)
+				if (row->tiers[t].endpoints[k] == candidate->endpoint)
+					return row->tiers[t].persona;
+		}
+	return "";
+}
+
 static void candidate_put(struct json_writer *w, const struct question *question,
 			  const struct asked *asked, const struct explain_candidate *candidate,
 			  bool settled)
@@ -175,7 +288,7 @@ static void candidate_put(struct json_writer *w, const struct question *question
 
 	json_begin(w, '{');
 	json_pair_string(w, "node", endpoint->node);
-	json_pair_string(w, "persona", asked->row->tiers[candidate->tier].persona);
+	json_pair_string(w, "persona", persona_of(question->state->plan, asked, candidate));
 	json_pair_string(w, "service", endpoint->service);
 	json_pair_string(w, "verdict",
 			 explain_verdict_name(late ? EXPLAIN_POSSIBLE : candidate->verdict));
@@ -216,18 +329,23 @@ static int row_explain(struct json_writer *w, const struct question *question,
 	size_t n = explain_count(asked->row);
 	struct explain_candidate *candidates = calloc(n + 1, sizeof(*candidates));
 	bool settled = taken->endpoint != NULL;
+	struct plan plan = *state->plan; /* of which the row is one */
 	size_t best;
 
 	if (!candidates)
 		return -ENOMEM;
+	if (asked->made) {
+		plan.rows = asked->made;
+		plan.n_rows = 1;
+	}
 	row_view(question, asked);
-	best = explain_row(state->plan, asked->row, question->nodes, state->scores, question->hash,
+	best = explain_row(&plan, asked->row, question->nodes, state->scores, question->hash,
 			   question->hops && !asked->model, candidates);
 	for (size_t i = 0; i < n; i++)
 		candidate_put(w, question, asked, &candidates[i], settled);
 	if (!settled && best != CHOOSE_NONE) {
 		taken->endpoint = &state->plan->endpoints[candidates[best].endpoint];
-		taken->persona = asked->row->tiers[candidates[best].tier].persona;
+		taken->persona = persona_of(state->plan, asked, &candidates[best]);
 	}
 	free(candidates);
 	return 0;
@@ -261,16 +379,17 @@ static int answer(struct question *question, const char *target, struct buf *out
 	return err;
 }
 
-static void personas_list(const struct model *model, const char *target, struct buf *error)
+static int personas_list(const struct model *model, const char *target, struct buf *error)
 {
 	buf_printf(error, "nothing is called %.100s; personas: ", target);
 	for (size_t i = 0; i < model->n_personas; i++)
 		buf_printf(error, "%s%s", i ? ", " : "", model->personas[i].name);
 	if (model->n_personas == 0)
 		buf_puts(error, "none");
+	return -ENOENT;
 }
 
-/* Every row once, or every row for each target of an alias. */
+/* As many as an alias has targets. */
 static size_t asked_max(const struct state *state)
 {
 	size_t targets = 1;
@@ -278,7 +397,7 @@ static size_t asked_max(const struct state *state)
 	for (size_t i = 0; i < state->model->n_aliases; i++)
 		if (state->model->aliases[i].n_targets > targets)
 			targets = state->model->aliases[i].n_targets;
-	return state->plan->n_rows * targets;
+	return targets;
 }
 
 int explain_write(const struct state *state, const char *target, const struct addr *client,
@@ -299,12 +418,13 @@ int explain_write(const struct state *state, const char *target, const struct ad
 	if (!question.asked || !question.nodes)
 		goto out;
 	state_view_fill(state, question.nodes);
-	err = -ENOENT;
 	if (understand(&question, target))
-		err = answer(&question, target, out);
-	else
-		personas_list(state->model, target, error);
+		err = question.no_memory ? -ENOMEM : answer(&question, target, out);
+	else if (!question.no_memory)
+		err = personas_list(state->model, target, error);
 out:
+	for (size_t i = 0; i < question.n_asked; i++)
+		made_free(question.asked[i].made);
 	free(question.nodes);
 	free(question.asked);
 	return err;

@@ -9,7 +9,7 @@
 
 struct follower {
 	struct exchange *exchange;
-	bool trusted;	/* is told the keys */
+	struct follow_about about;
 	size_t longest; /* line so far: the plan of a large farm alone is more than may be unread */
 	struct follower *next;
 };
@@ -60,17 +60,18 @@ void follow_plan_write(const struct state *state, const struct keys *keys, struc
 	catalog_free(catalog);
 }
 
-void follow_load_write(const struct state *state, struct json_writer *w)
+void follow_load_write(const struct state *state, int64_t pid, struct json_writer *w)
 {
 	json_name(w, "load");
 	json_begin(w, '[');
 	for (size_t i = 0; i < state->plan->n_endpoints; i++) {
+		int64_t others = state_relayed_by_others(state, i, pid);
 		struct datapath_counts counts;
 
 		state_counts(state, i, &counts);
 		json_begin(w, '[');
-		json_put_int(w, (int64_t)counts.busy + counts.embryos);
-		json_put_int(w, counts.connections);
+		json_put_int(w, (int64_t)counts.busy + counts.embryos + others);
+		json_put_int(w, (int64_t)counts.connections + others);
 		json_end(w, ']');
 	}
 	json_end(w, ']');
@@ -109,7 +110,7 @@ enum audience { EVERYBODY, STRANGERS, TRUSTED };
 
 static bool is_meant(const struct follower *follower, enum audience audience)
 {
-	return audience == EVERYBODY || follower->trusted == (audience == TRUSTED);
+	return audience == EVERYBODY || follower->about.trusted == (audience == TRUSTED);
 }
 
 static void send_all(struct control *control, const struct buf *line, enum audience audience)
@@ -125,13 +126,14 @@ static void send_all(struct control *control, const struct buf *line, enum audie
 	}
 }
 
-void follow_begin(struct control *control, struct exchange *exchange, bool trusted)
+void follow_begin(struct control *control, struct exchange *exchange,
+		  const struct follow_about *about)
 {
 	struct follower *follower = calloc(1, sizeof(*follower));
 	struct buf line = {0};
 
 	if (!control->held_until_ms)
-		follow_plan_write(&control->state, trusted ? control->keys : NULL, &line);
+		follow_plan_write(&control->state, about->trusted ? control->keys : NULL, &line);
 	if (!follower || buf_failed(&line)) {
 		free(follower);
 		buf_fini(&line);
@@ -139,7 +141,7 @@ void follow_begin(struct control *control, struct exchange *exchange, bool trust
 		return;
 	}
 	follower->exchange = exchange;
-	follower->trusted = trusted;
+	follower->about = *about;
 	follower->next = control->followers;
 	control->followers = follower;
 	control->n_followers++;
@@ -176,18 +178,30 @@ void follow_plan_send(struct control *control)
 	plan_send(control, NULL, STRANGERS);
 }
 
+static void load_line_write(const struct state *state, int64_t pid, struct buf *line)
+{
+	struct json_writer w = {.out = line};
+
+	json_begin(&w, '{');
+	follow_load_write(state, pid, &w);
+	json_end(&w, '}');
+	buf_puts(line, "\n");
+}
+
 void follow_load_send(struct control *control)
 {
 	struct buf line = {0};
-	struct json_writer w = {.out = &line};
+	struct follower *next;
 
-	if (!control->followers || control->held_until_ms)
+	if (control->held_until_ms)
 		return;
-	json_begin(&w, '{');
-	follow_load_write(&control->state, &w);
-	json_end(&w, '}');
-	buf_puts(&line, "\n");
-	send_all(control, &line, EVERYBODY);
+	for (struct follower *at = control->followers; at; at = next) {
+		next = at->next;
+		buf_clear(&line);
+		load_line_write(&control->state, at->about.pid, &line);
+		if (!buf_failed(&line))
+			send_one(control, at, &line);
+	}
 	buf_fini(&line);
 }
 

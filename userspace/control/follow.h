@@ -10,17 +10,23 @@
 #define FOLLOW_UNREAD_MAX \
 	((size_t)1 << 20) /* a follower that has more than this unread is dropped */
 
-/* The member "load": as the kernel counts. What the proxies hold is not in it, each knows its own.
+/*
+ * The member "load": what there is on each endpoint that the proxy with this pid (0: nobody) does
+ * not hold itself, so that it can add its own: the kernel's counts and the other proxies'.
  */
 struct json_writer;
-void follow_load_write(const struct state *state, struct json_writer *w);
+void follow_load_write(const struct state *state, int64_t pid, struct json_writer *w);
 
 /* {"plan": ..., "catalog": ...} and a newline; with "keys" when `keys` is not NULL. */
 struct keys;
 void follow_plan_write(const struct state *state, const struct keys *keys, struct buf *out);
 
-/* `trusted`: this one is told the keys, too. */
-void follow_begin(struct control *control, struct exchange *exchange, bool trusted);
+struct follow_about {
+	bool trusted; /* this one is told the keys, too */
+	int64_t pid;  /* of a proxy; 0: none */
+};
+void follow_begin(struct control *control, struct exchange *exchange,
+		  const struct follow_about *about);
 void follow_plan_send(struct control *control);
 void follow_load_send(struct control *control);
 /* The peer of an exchange has left; it may be a follower's. */

@@ -164,6 +164,23 @@ static void probe_failures(const struct state *state, struct buf *out)
 		}
 }
 
+static void marks(const struct state *state, struct buf *out)
+{
+	static const char name[] = "megalith_marks_total";
+
+	family(out, name, "counter",
+	       "Failures that proxies told of, by what they saw; not each takes the node out.");
+	for (size_t i = 0; i < state->plan->n_endpoints; i++)
+		for (size_t r = 0; r < PROBE_REASON_COUNT; r++) {
+			if (state->scores[i].marks[r] == 0)
+				continue;
+			endpoint_labels(out, name, &state->plan->endpoints[i]);
+			buf_puts(out, ",");
+			label(out, "reason", mark_word((enum probe_reason)r));
+			buf_printf(out, "} %" PRIu64 "\n", state->scores[i].marks[r]);
+		}
+}
+
 static void row_own(const struct plan_row *row, const char **personas)
 {
 	const struct plan_tier *own = row->tiers;
@@ -211,6 +228,7 @@ static void write_all(const struct view *view, struct buf *out)
 	bytes_total(view, out);
 	datapath_counters(view->state, out);
 	probe_failures(view->state, out);
+	marks(view->state, out);
 }
 
 int metrics_write(const struct state *state, struct buf *out)

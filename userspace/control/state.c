@@ -256,6 +256,16 @@ unsigned state_note(struct state *state, size_t endpoint, const struct observati
 	return changes;
 }
 
+bool state_mark(struct state *state, size_t endpoint, enum probe_reason why, uint64_t now_ms)
+{
+	const struct model *model = state->model;
+
+	if (endpoint >= model->n_endpoints)
+		return false;
+	return score_suspect(&state->scores[endpoint], why, model->probe.rise, now_ms,
+			     (uint64_t)STATE_MARK_INTERVALS * model->probe.interval_ms);
+}
+
 bool state_all_known(const struct state *state)
 {
 	for (size_t i = 0; i < state->model->n_endpoints; i++)
@@ -396,6 +406,19 @@ void state_relay_expire(struct state *state, uint64_t now_ms)
 	}
 	if (changed)
 		relayed_sum(state);
+}
+
+uint32_t state_relayed_by_others(const struct state *state, size_t endpoint, int64_t pid)
+{
+	uint32_t sum = 0;
+
+	for (size_t r = 0; r < STATE_RELAYS_MAX; r++) {
+		const struct relay *relay = &state->relays[r];
+		uint32_t busy = relay->busy && relay->pid != pid ? relay->busy[endpoint] : 0;
+
+		sum = sum > UINT32_MAX - busy ? UINT32_MAX : sum + busy;
+	}
+	return sum;
 }
 
 size_t state_relay_count(const struct state *state)

@@ -78,6 +78,11 @@ int state_plan_make(struct state *state);
 #define STATE_TURNED 1u
 #define STATE_MODELS 2u
 unsigned state_note(struct state *state, size_t endpoint, const struct observation *seen);
+
+#define STATE_MARK_INTERVALS 2 /* of probes: so long no further mark of an endpoint is believed */
+
+/* A proxy saw the endpoint fail. True: it is down by that, so the plan must be made anew. */
+bool state_mark(struct state *state, size_t endpoint, enum probe_reason why, uint64_t now_ms);
 bool state_all_known(const struct state *state); /* every endpoint has been probed once */
 
 /* The operator's override of a node, NULL when there is none. */
@@ -92,6 +97,8 @@ int state_drain_set(struct state *state, const char *node, bool drain);
 int state_relay_note(struct state *state, int64_t pid, const uint32_t *busy, uint64_t now_ms);
 void state_relay_expire(struct state *state, uint64_t now_ms);
 size_t state_relay_count(const struct state *state);
+/* Of what the proxies hold there, the part that this one (0: nobody) does not hold itself. */
+uint32_t state_relayed_by_others(const struct state *state, size_t endpoint, int64_t pid);
 
 /* Counts of the datapath, zero where there is none. */
 void state_counts(const struct state *state, size_t endpoint, struct datapath_counts *counts);

@@ -39,7 +39,8 @@ static void say_down(const struct telling *t, struct explain_candidate *c)
 	const struct score *health = t->health ? &t->health[c->endpoint] : NULL;
 
 	if (health && !health->up)
-		snprintf(c->reason, sizeof(c->reason), "down: %s",
+		snprintf(c->reason, sizeof(c->reason), "%s: %s",
+			 health->suspect ? "down until it is probed, a proxy says" : "down",
 			 probe_reason_text(health->reason));
 	else
 		snprintf(c->reason, sizeof(c->reason), "down");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/score.h"
 
+#include <errno.h>
 #include <string.h>
 
 static const struct {
@@ -21,6 +22,28 @@ const char *probe_reason_text(enum probe_reason reason)
 	return (unsigned)reason < PROBE_REASON_COUNT ? reasons[reason].text : "unknown reason";
 }
 
+static const char *const mark_words[PROBE_REASON_COUNT] = {
+#define X(name, word) [PROBE_##name] = word,
+	MARK_REASONS(X)
+#undef X
+};
+
+int mark_parse(enum probe_reason *reason, const char *word)
+{
+	for (unsigned i = 0; i < PROBE_REASON_COUNT; i++) {
+		if (!mark_words[i] || strcmp(mark_words[i], word) != 0)
+			continue;
+		*reason = (enum probe_reason)i;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+const char *mark_word(enum probe_reason reason)
+{
+	return (unsigned)reason < PROBE_REASON_COUNT ? mark_words[reason] : NULL;
+}
+
 void score_init(struct score *score)
 {
 	memset(score, 0, sizeof(*score));
@@ -38,6 +61,7 @@ bool score_note(struct score *score, enum probe_reason result, uint32_t rtt_us, 
 	/* The gateway's own trouble says nothing about the node: whoever was up stays up. */
 	if (result == PROBE_LOCAL)
 		return false;
+	score->suspect = false;
 	if (good) {
 		score->rtt_us = rtt_us;
 		score->ttfb_ms = ttfb_ms;
@@ -54,5 +78,19 @@ bool score_note(struct score *score, enum probe_reason result, uint32_t rtt_us, 
 	if (score->up == good)
 		return false;
 	score->up = good;
+	return true;
+}
+
+bool score_suspect(struct score *score, enum probe_reason why, uint32_t rise, uint64_t now_ms,
+		   uint64_t pause_ms)
+{
+	score->marks[why]++;
+	if (!score->up || (score->suspect_ms && now_ms - score->suspect_ms < pause_ms))
+		return false;
+	score->up = false;
+	score->suspect = true;
+	score->suspect_ms = now_ms;
+	score->streak = rise - 1;
+	score->reason = why;
 	return true;
 }

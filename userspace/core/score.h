@@ -37,14 +37,28 @@ enum probe_reason {
 const char *probe_reason_word(enum probe_reason reason);
 const char *probe_reason_text(enum probe_reason reason);
 
+/* What a proxy may say it saw of an endpoint, and the reason that stands for it. */
+#define MARK_REASONS(X) \
+	X(REFUSED, "refused") \
+	X(RESET, "reset") \
+	X(CLOSED, "closed") \
+	X(ANSWER_TIMEOUT, "timeout")
+
+/* 0 or -EINVAL */
+int mark_parse(enum probe_reason *reason, const char *word);
+const char *mark_word(enum probe_reason reason); /* NULL: no proxy says this */
+
 struct score {
 	bool up;
 	bool known;		  /* at least one result */
 	uint32_t streak;	  /* results in a row that contradict `up` */
-	enum probe_reason reason; /* of the last result; NEW before the first */
+	bool suspect;		  /* down by a proxy's word; no probe has been made since */
+	enum probe_reason reason; /* of the last result or word; NEW before the first */
 	uint32_t rtt_us;	  /* of the last connect */
 	uint32_t ttfb_ms;	  /* of the last answer */
 	uint64_t failures[PROBE_REASON_COUNT];
+	uint64_t marks[PROBE_REASON_COUNT]; /* what proxies said, believed or not */
+	uint64_t suspect_ms;		    /* when one was last believed; 0: never */
 };
 
 void score_init(struct score *score);
@@ -52,5 +66,12 @@ void score_init(struct score *score);
  * `up` changed. */
 bool score_note(struct score *score, enum probe_reason result, uint32_t rtt_us, uint32_t ttfb_ms,
 		uint32_t rise, uint32_t fall);
+/*
+ * A proxy saw it fail: it is down at once, and one good probe makes it up again. The word counts
+ * for nothing when it is down or unknown anyway, or when one was believed less than pause_ms ago:
+ * nobody may hold a good node down by repeating it. True: `up` changed.
+ */
+bool score_suspect(struct score *score, enum probe_reason why, uint32_t rise, uint64_t now_ms,
+		   uint64_t pause_ms);
 
 #endif

@@ -412,8 +412,10 @@ int http1_eof(struct http1 *parser)
 	parser->state = HTTP1_OVER;
 	parser->begun = false;
 	parser->feeding = true;
-	result = call_back(parser, parser->events->on_complete(parser->arg));
-	return leave(parser, result);
+	result = parser->events->on_complete(parser->arg);
+	if (result == HTTP1_PAUSE) /* there is nothing behind it to stop for */
+		result = 0;
+	return leave(parser, call_back(parser, result));
 }
 
 size_t http1_consumed(const struct http1 *parser)

@@ -152,6 +152,7 @@ long http1_chunk_scan(struct chunk_guard *guard, const char *data, size_t len, s
 		      const char **why)
 {
 	size_t at = 0, kept = 0;
+	struct chunk_guard good;
 
 	while (at < len && guard->state != CHUNK_END) {
 		enum chunk_state before = guard->state;
@@ -164,7 +165,13 @@ long http1_chunk_scan(struct chunk_guard *guard, const char *data, size_t len, s
 		if (at > kept && data[at] == '\r' &&
 		    (before == CHUNK_EXT || before == CHUNK_TRAILER))
 			break; /* what llhttp sees goes on here */
+		good = *guard;
 		*why = chunk_byte(guard, (unsigned char)data[at]);
+		if (*why && kept) { /* what came before it counts; the next call begins here */
+			*guard = good;
+			*why = NULL;
+			break;
+		}
 		if (*why)
 			return -1;
 		at++;

@@ -70,6 +70,13 @@ static void timer_arm(struct target *target)
 	uv_timer_start(&target->timer, on_timer, wait > elapsed ? wait - elapsed : 1, 0);
 }
 
+static void result_clear(struct target *target)
+{
+	probe_names_free(&target->result.models);
+	probe_names_free(&target->result.loaded);
+	memset(&target->result, 0, sizeof(target->result));
+}
+
 static void finish(struct target *target, enum probe_reason reason)
 {
 	struct probe_result *result = &target->result;
@@ -78,9 +85,7 @@ static void finish(struct target *target, enum probe_reason reason)
 	target->round++;
 	target->prober->note(target->prober->arg, (size_t)(target - target->prober->targets),
 			     result);
-	probe_names_free(&result->models);
-	probe_names_free(&result->loaded);
-	memset(result, 0, sizeof(*result));
+	result_clear(target);
 	if (!target->prober->stopped)
 		timer_arm(target);
 }
@@ -222,12 +227,29 @@ struct prober *prober_new(uv_loop_t *loop, const struct model *model, probe_note
 	return prober;
 }
 
+/* No answer to what is being asked. */
+static void ask_drop(struct target *target)
+{
+	if (target->client)
+		client_cancel(target->client);
+	target->client = NULL;
+	buf_fini(&target->line);
+	result_clear(target);
+}
+
+void probe_now(struct prober *prober, size_t endpoint)
+{
+	if (prober->stopped || endpoint >= prober->n_targets)
+		return;
+	ask_drop(&prober->targets[endpoint]);
+	uv_timer_start(&prober->targets[endpoint].timer, on_timer, 0, 0);
+}
+
 static void on_close(uv_handle_t *handle)
 {
 	struct target *target = handle->data;
 	struct prober *prober = target->prober;
 
-	buf_fini(&target->line);
 	if (--prober->n_open == 0)
 		free(prober);
 }
@@ -243,11 +265,7 @@ void prober_free(struct prober *prober)
 	for (size_t i = 0; i < n; i++) {
 		struct target *target = &prober->targets[i];
 
-		if (target->client)
-			client_cancel(target->client);
-		target->client = NULL;
-		probe_names_free(&target->result.models);
-		probe_names_free(&target->result.loaded);
+		ask_drop(target);
 		uv_close((uv_handle_t *)&target->timer, on_close);
 	}
 	if (n == 0)

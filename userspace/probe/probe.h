@@ -34,6 +34,11 @@ typedef void (*probe_note)(void *arg, size_t endpoint, const struct probe_result
 
 /* Starts probing the endpoints of `model` (not kept). NULL with errno. */
 struct prober *prober_new(uv_loop_t *loop, const struct model *model, probe_note note, void *arg);
+/*
+ * Asks this endpoint at once, in the next turn of the loop; a question under way is dropped, its
+ * answer may be older than what is asked for. Not from within `note`.
+ */
+void probe_now(struct prober *prober, size_t endpoint);
 /* Stops; no more results after it returns. The memory goes when the loop has closed the handles. */
 void prober_free(struct prober *prober);
 

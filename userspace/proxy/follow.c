@@ -179,15 +179,17 @@ static void follow_on_done(void *arg, const struct client_result *result)
 
 static void follow_connect(struct follow *follow)
 {
+	char target[64];
 	const struct client_request request = {
 		.unix_path = follow->control,
 		.method = "GET",
-		.target = "/v1/plan?follow=1",
+		.target = target,
 		.on_data = follow_on_data,
 		.on_done = follow_on_done,
 		.arg = follow,
 	};
 
+	snprintf(target, sizeof(target), "/v1/plan?follow=1&pid=%ld", (long)uv_os_getpid());
 	buf_clear(&follow->line);
 	follow->fault.text[0] = '\0';
 	follow->heard_ms = uv_now(follow->loop);

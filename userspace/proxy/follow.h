@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Follows the controller: GET /v1/plan?follow=1 on the control socket for plans and the kernel's
- * counts, POST /v1/load for what we hold (docs/control-api.md). Connects again with growing pauses
+ * Follows the controller: GET /v1/plan?follow=1 on the control socket for plans and the counts of
+ * others, POST /v1/load for what we hold (docs/control-api.md). Connects again with growing pauses
  * when the controller is gone; knows nothing of what is done with a plan.
  */
 #ifndef PROXY_FOLLOW_H
@@ -22,7 +22,8 @@ struct follow;
 struct follow_events {
 	/* All three are the callee's; `keys` is NULL when none came. */
 	void (*on_plan)(void *arg, struct plan *plan, struct catalog *catalog, struct keys *keys);
-	/* pairs[i] = {busy, connections} of endpoint i, as the kernel counts. */
+	/* pairs[i] = {busy, connections} of endpoint i that are not ours: what the kernel counts,
+	 * and what other proxies hold. */
 	void (*on_load)(void *arg, const uint32_t (*pairs)[2], size_t count);
 	/* All follow_refresh() up to this ticket are served: the counts are of now, or cannot be
 	 * had. */

@@ -39,13 +39,17 @@ bool sim_kind_streams(enum sim_kind kind)
 
 static void fill(struct buf *out, size_t from, size_t bytes)
 {
-	static const char more[] =
-		" and so on and on and on and on and on and on and on and on and";
+	static const char more[] = " and so on and on";
+	char block[4096];
 
+	if (out->len - from >= bytes)
+		return;
+	for (size_t i = 0; i < sizeof(block); i++)
+		block[i] = more[i % (sizeof(more) - 1)];
 	while (out->len - from < bytes && !buf_failed(out)) {
 		size_t left = bytes - (out->len - from);
 
-		buf_add(out, more, left < sizeof(more) - 1 ? left : sizeof(more) - 1);
+		buf_add(out, block, left < sizeof(block) ? left : sizeof(block));
 	}
 }
 
