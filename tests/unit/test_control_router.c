@@ -236,7 +236,7 @@ static void keys_config_write(const struct world *world)
 	char path[128];
 
 	buf_printf(&text, "{ \"router\": { \"keys_file\": \"%s\" },%s", keys_path(world, path),
-		   CONFIG + 1);
+		   &CONFIG[1]);
 	config_write(world, text.data);
 	buf_fini(&text);
 }

@@ -549,7 +549,7 @@ static void on_end(void *arg, enum upstream_end why)
 		request_cut(request, "the connection to the node broke off");
 }
 
-void attempt_on_late(struct wait *wait)
+void attempt_on_late(struct waiter *wait)
 {
 	struct request *request =
 		(struct request *)(void *)((char *)wait - offsetof(struct request, wait));

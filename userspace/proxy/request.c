@@ -12,7 +12,7 @@
 
 #define RETRY_AFTER "Retry-After: 2\r\n"
 
-static struct request *request_of_wait(struct wait *wait)
+static struct request *request_of_wait(struct waiter *wait)
 {
 	return (struct request *)(void *)((char *)wait - offsetof(struct request, wait));
 }
@@ -481,7 +481,7 @@ int request_begin(struct downstream *down, const struct http1_head *head)
 
 /* ---- its body ---- */
 
-void request_on_body_late(struct wait *wait)
+void request_on_body_late(struct waiter *wait)
 {
 	struct request *request = request_of_wait(wait);
 	struct router *router = request->router;
@@ -775,7 +775,7 @@ void request_steer(struct request *request)
 		give_up(request);
 }
 
-void request_on_queue_late(struct wait *wait)
+void request_on_queue_late(struct waiter *wait)
 {
 	struct request *request = request_of_wait(wait);
 

@@ -245,7 +245,7 @@ void router_stop(struct router *router)
 		request_refuse(request, REFUSAL_STOPPING, "the router is stopping");
 	}
 	while (!TAILQ_EMPTY(&router->idle.list)) {
-		struct wait *idle = TAILQ_FIRST(&router->idle.list);
+		struct waiter *idle = TAILQ_FIRST(&router->idle.list);
 
 		wait_stop(idle);
 		down_on_idle_late(idle);

@@ -77,7 +77,7 @@ struct request { /* from the end of its head to the end of its answer */
 	struct downstream *down;
 	struct router *router;
 	TAILQ_ENTRY(request) turn; /* asking, queue or running */
-	struct wait wait;
+	struct waiter wait;
 	enum request_state state;
 	const struct path *path;
 	const struct http1_head *head; /* the parser's; gone (NULL) once an answer is under way */
@@ -148,7 +148,7 @@ struct downstream { /* a client's connection */
 	uv_tcp_t tcp;
 	struct router *router;
 	TAILQ_ENTRY(downstream) all;
-	struct wait wait;
+	struct waiter wait;
 	struct outbox out;
 	struct http1 *parser;
 	struct request *request; /* NULL between requests */
@@ -211,10 +211,10 @@ void down_answered(struct downstream *down, bool keep);
 void down_close_after(struct downstream *down, bool reset);
 void down_close(struct downstream *down, bool reset); /* now */
 void down_pause(struct downstream *down, bool pause);
-void down_on_head_late(struct wait *wait);
-void down_on_idle_late(struct wait *wait);
-void down_on_stalled(struct wait *wait);
-void down_on_linger_late(struct wait *wait);
+void down_on_head_late(struct waiter *wait);
+void down_on_idle_late(struct waiter *wait);
+void down_on_stalled(struct waiter *wait);
+void down_on_linger_late(struct waiter *wait);
 
 /* request.c */
 /*
@@ -236,8 +236,8 @@ void request_moved(struct request *request, const size_t *moved);
 void request_refuse(struct request *request, enum refusal why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void request_place(struct request *request, enum request_state state); /* state and lists */
-void request_on_queue_late(struct wait *wait);
-void request_on_body_late(struct wait *wait);
+void request_on_queue_late(struct waiter *wait);
+void request_on_body_late(struct waiter *wait);
 void request_release(struct request *request); /* its place at the node is free */
 
 /* attempt.c */
@@ -246,7 +246,7 @@ void attempt_begin(struct request *request, size_t endpoint);
 /* A body that is streamed: its next bytes, its end. Non-zero: the client is gone. */
 int attempt_body(struct request *request, const char *data, size_t len);
 void attempt_body_end(struct request *request);
-void attempt_on_late(struct wait *wait); /* no first byte in time */
+void attempt_on_late(struct waiter *wait); /* no first byte in time */
 void attempt_tick(struct request *request, uint64_t now_ms); /* is its node dead? */
 void attempt_drained(struct request *request); /* the client has taken what waited for it */
 void attempt_drop(struct request *request);    /* the node's connection is closed */

@@ -32,7 +32,7 @@ struct upstream {
 	struct upstream_pool *pool;
 	struct upstream_place *place;
 	TAILQ_ENTRY(upstream) entry; /* IDLE: last used first */
-	struct wait wait;
+	struct waiter wait;
 	struct outbox out;
 	struct http1 *parser;
 	union {
@@ -59,7 +59,7 @@ struct upstream_pool {
 	bool freeing;
 };
 
-static struct upstream *upstream_of_wait(struct wait *wait)
+static struct upstream *upstream_of_wait(struct waiter *wait)
 {
 	return (struct upstream *)(void *)((char *)wait - offsetof(struct upstream, wait));
 }
@@ -455,12 +455,12 @@ struct upstream *upstream_take(struct upstream_pool *pool, const struct addr *ad
 
 /* ---- the pool ---- */
 
-static void on_connect_late(struct wait *wait)
+static void on_connect_late(struct waiter *wait)
 {
 	upstream_fail(upstream_of_wait(wait), UPSTREAM_UNREACHABLE);
 }
 
-static void on_idle_late(struct wait *wait)
+static void on_idle_late(struct waiter *wait)
 {
 	upstream_close(upstream_of_wait(wait), false);
 }
@@ -494,7 +494,7 @@ size_t upstream_pool_open(const struct upstream_pool *pool)
 
 void upstream_pool_flush(struct upstream_pool *pool)
 {
-	struct wait *wait;
+	struct waiter *wait;
 
 	while ((wait = TAILQ_FIRST(&pool->idle.list)))
 		upstream_close(upstream_of_wait(wait), false);
