@@ -401,6 +401,7 @@ static struct request *request_new(struct downstream *down, const struct http1_h
 	request->is_head = !strcmp(head->method, "HEAD");
 	request->http10 = head->http10;
 	request->has_body = head->chunked || head->content_length > 0;
+	request->body_complete = !request->has_body;
 	request->endpoint = VIEW_GONE;
 	request->upgrade = request->opaque && wants_websocket(head);
 	request->streamed = is_streamed(request);
