@@ -492,7 +492,11 @@ static void on_complete(void *arg)
 static void on_drained(void *arg)
 {
 	struct request *request = arg;
+	struct router *router = request->router;
 
+	/* The time to the first byte begins when all has been sent. */
+	if (request->wait.line == &router->first_bytes)
+		wait_start(&request->wait, &router->first_bytes, uv_now(router->loop));
 	if (!request->down_paused)
 		return;
 	request->down_paused = false;

@@ -144,7 +144,7 @@ static void refuse_with(struct request *request, enum refusal why, const char *f
 	struct refused *refused;
 
 	if (request->state == REQUEST_RECEIVING && request->has_body && !request->body_complete &&
-	    !request->streamed && !request->refused && head->content_length >= 0 &&
+	    !request->streamed && !request->refused && !*http1_error(request->down->parser) &&
 	    head->content_length <= ROUTER_DRAIN_MAX && !http1_field(head, "expect")) {
 		refused = calloc(1, sizeof(*refused));
 		if (refused) {
@@ -283,9 +283,9 @@ static bool key_is_good(const struct request *request)
 /* A client must not have fields taken away by naming them hop-by-hop. */
 static bool strips_fields(const struct http1_head *head)
 {
-	static const char *const ours[] = {"content-length", "transfer-encoding", "host",
-					   "authorization",  "x-api-key",	  "cookie",
-					   "content-type",   "x-forwarded-for"};
+	static const char *const ours[] = {"content-length", "host",	     "authorization",
+					   "x-api-key",	     "content-type", "x-forwarded-for",
+					   "cookie"};
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
 		if (http1_has_token(head, "connection", ours[i]))
@@ -387,6 +387,11 @@ static bool wants_websocket(const struct http1_head *head)
 	       http1_has_token(head, "connection", "upgrade");
 }
 
+static bool is_json(const struct path *path)
+{
+	return path->kind == PATH_INFER || path->kind == PATH_SHOW;
+}
+
 static struct request *request_new(struct downstream *down, const struct http1_head *head)
 {
 	struct request *request = calloc(1, sizeof(*request));
@@ -471,7 +476,7 @@ int request_begin(struct downstream *down, const struct http1_head *head)
 	}
 	if (!request->has_body)
 		return 0;
-	if (!request->opaque && request->path->kind != PATH_INFER_FORM) {
+	if (!request->opaque && is_json(request->path)) {
 		request->scan = malloc(sizeof(*request->scan));
 		if (request->scan)
 			scan_init(request->scan);
@@ -487,8 +492,10 @@ void request_on_body_late(struct waiter *wait)
 	struct request *request = request_of_wait(wait);
 	struct router *router = request->router;
 
-	if (request->body.len >= request->body_before + ROUTER_BODY_MIN) {
-		request->body_before = request->body.len;
+	size_t len = request->body.len + request->dropped;
+
+	if (len >= request->body_before + ROUTER_BODY_MIN) {
+		request->body_before = len;
 		wait_start(wait, &router->late_bodies, uv_now(router->loop));
 		return;
 	}
@@ -531,11 +538,31 @@ static int take_body(struct request *request, const char *data, size_t len)
 	return 0;
 }
 
+/* Of a refused request, or one that needs no body. */
+static int drop_body(struct request *request, size_t len)
+{
+	struct downstream *down = request->down;
+
+	request->dropped += len;
+	if (request->dropped <= ROUTER_DRAIN_MAX)
+		return 0;
+	if (request->refused)
+		refuse_now(request, request->refused->why, request->refused->fields,
+			   request->refused->text);
+	else
+		request_refuse(request, REFUSAL_TOO_LARGE, "this path takes no body");
+	return down->request ? 0 : -1;
+}
+
 int request_body(struct request *request, const char *data, size_t len)
 {
-	if (request->refused)
-		return 0;
-	return request->streamed ? attempt_body(request, data, len) : take_body(request, data, len);
+	enum path_kind kind = request->path->kind;
+
+	if (request->streamed)
+		return attempt_body(request, data, len);
+	if (request->refused || (!request->opaque && kind != PATH_INFER_FORM && !is_json(request->path)))
+		return drop_body(request, len);
+	return take_body(request, data, len);
 }
 
 /* The model's name and place in the body. False: refused. */

@@ -89,6 +89,7 @@ struct request { /* from the end of its head to the end of its answer */
 	char id[ROUTER_ID_MAX + 1];
 
 	struct buf body;
+	size_t dropped;	    /* bytes of it that nobody wants */
 	size_t body_before; /* RECEIVING: its length when the window began */
 	struct refused *refused; /* NULL: not, or said already */
 	struct scan *scan;  /* while it is being received */

@@ -19,6 +19,8 @@
 
 /* How long an endpoint that did not take a connection is the last to be asked. */
 #define VIEW_SUSPECT_MS 2000
+/* How long it is worth waiting for one that is down by our own word: its probe is under way. */
+#define VIEW_RETURN_MS	500
 #define VIEW_GONE	SIZE_MAX /* an endpoint that is in the plan no more */
 
 struct view_live {
@@ -40,7 +42,7 @@ struct view {
 
 enum view_answer {
 	VIEW_TAKEN,
-	VIEW_FULL,   /* nobody now, but somebody who is up has no room: worth waiting */
+	VIEW_FULL,   /* nobody now, but worth waiting: somebody has no room, or is being probed */
 	VIEW_NOBODY, /* nobody is up */
 };
 
