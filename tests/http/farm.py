@@ -87,6 +87,7 @@ ALIASES = {
     "fast": [{"persona": "swarm", "model": "llama3.2:3b"},
              {"persona": "swarm", "model": "llama3.2:1b"}],
     "gpt-4": "reasoning", "gpt-4o": "vision", "gpt-3.5-turbo": "fast",
+    "sim": [{"persona": "lab", "model": "raw:latest"}],  # as requests.cases asks for
 }
 
 
@@ -340,16 +341,26 @@ class Farm:
             wait_until(self._answers, f"GET /health of the router at {self.router}", 5, 0.01)
         except LabError as error:
             print(f"farm: {error}")  # what needs the router fails, the rest need not
+        self.full = self.nodes_up()
 
-    def _answers(self):
-        connection = http.client.HTTPConnection(*self.router, timeout=5)
+    def _ask_router(self, path):
+        connection = http.client.HTTPConnection(*self.router, timeout=10)
         try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
         except OSError:
-            return False
+            return 0, ""
         finally:
             connection.close()
+
+    def _answers(self):
+        return self._ask_router("/health")[0] == 200
+
+    def nodes_up(self):
+        """As the router has heard of it: the plan reaches it a little after the status says so."""
+        status, text = self._ask_router("/health/readiness")
+        return json.loads(text)["nodes_up"] if status == 200 else 0
 
     def _find_proxy(self):
         pid = self.controller.child.pid
@@ -398,6 +409,24 @@ class Farm:
         part.write_text(json.dumps(document or self.config(), indent=2) + "\n")
         part.rename(self.config_path)
 
+    @contextlib.contextmanager
+    def configured(self, **router):
+        """Other settings of the router, meanwhile. An alias made for it tells when they are in
+        force."""
+        mark = f"mark-{random.randrange(1 << 32):08x}"
+        document = self.config()
+        document["router"].update(router)
+        document["models"][mark] = next(iter(self.aliases))
+        self.write_config(document)
+        self.ctl("reload")
+        try:
+            self.wait_model(mark)
+            yield
+        finally:
+            self.write_config()
+            self.ctl("reload")
+            self.wait_model(mark, there=False)
+
     def port(self, persona, service="llm"):
         return self.personas[persona]["listen"][service]
 
@@ -439,18 +468,11 @@ class Farm:
     def status(self):
         return json.loads(self.control("GET", "/v1/status"))
 
-    def router_metrics(self):
-        connection = http.client.HTTPConnection(*self.router, timeout=10)
-        try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
-        finally:
-            connection.close()
-
     def metrics(self):
         """NAME → [(labels, value)], the controller's and the router's own."""
         found = {}
-        for line in (self.control("GET", "/metrics") + self.router_metrics()).splitlines():
+        for line in (self.control("GET", "/metrics")
+                     + self._ask_router("/metrics")[1]).splitlines():
             match = re.match(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", line)
             if match:
                 labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
@@ -493,12 +515,7 @@ class Farm:
     def wait_model(self, name, there=True):
         """The router has heard of it."""
         def known():
-            connection = http.client.HTTPConnection(*self.router, timeout=5)
-            try:
-                connection.request("GET", f"/v1/models/{name}")
-                return (connection.getresponse().status == 200) == there
-            finally:
-                connection.close()
+            return (self._ask_router(f"/v1/models/{name}")[0] == 200) == there
         self.wait_for(known, f"the router knows {name}: {there}")
 
     def busy(self, node, service=None):
@@ -535,7 +552,8 @@ class Farm:
         for node in self.nodes.values():
             node.calm()
         if not self.direct:
-            wait_until(self.healthy, "all nodes up again", 10, 0.005)
+            wait_until(lambda: self.healthy() and self.nodes_up() == self.full,
+                       "all nodes up again", 10, 0.005)
 
     def logs(self):
         return "".join(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}"
