@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the HTTP bench reports: one row a figure, made from the raw results, some with the router's aim and bound.
 
-Raw results are results[what][peer] = one dict a round, as http_load printed it.
+Raw results are results[what][peer] = one dict a round, as http_load printed it; None for a load that failed.
 """
 import statistics
 from collections import namedtuple
@@ -15,7 +15,8 @@ Figure = namedtuple("Figure", "label unit digits what value added kind aim must"
 
 
 def key(name, scale=1.0):
-    return lambda result: result[name] * scale
+    """http_load says -1 where there was nothing to measure."""
+    return lambda result: None if result[name] == -1 else result[name] * scale
 
 
 def cpu_per_10k(unit):
@@ -61,16 +62,21 @@ def other_figures(many):
 
 
 def values_of(figure, results, peer):
-    """One a round."""
-    rounds = results.get(figure.what, {}).get(peer, [])
+    """One a round; None where there is none."""
+    values = plain_values(figure, results, peer)
     if not figure.added:
-        return [figure.value(result) for result in rounds]
-    return [figure.value(result) - figure.value(direct)
-            for result, direct in zip(rounds, results[figure.what].get(DIRECT, []))]
+        return values
+    pairs = zip(values, plain_values(figure, results, DIRECT))
+    return [None if value is None or direct is None else value - direct for value, direct in pairs]
+
+
+def plain_values(figure, results, peer):
+    rounds = results.get(figure.what, {}).get(peer, [])
+    return [None if result is None else figure.value(result) for result in rounds]
 
 
 def cell(figure, results, peer):
-    values = values_of(figure, results, peer)
+    values = [value for value in values_of(figure, results, peer) if value is not None]
     if not values:
         return "-"
     return spread(values, figure.digits)
@@ -85,8 +91,9 @@ def measured(figure, results):
     """The router's worst round; or its ratio to the other in each round, as they were measured side by side."""
     ours = values_of(figure, results, ROUTER)
     if figure.kind == BOUND:
-        return [max(ours)] if ours else []
-    return [max(one, 0) / other for one, other in zip(ours, values_of(figure, results, PEER)) if other > 0]
+        return [max(ours)] if ours and None not in ours else []
+    pairs = zip(ours, values_of(figure, results, PEER))
+    return [max(one, 0) / other for one, other in pairs if one is not None and other is not None and other > 0]
 
 
 def judged(figure, results):
@@ -107,6 +114,9 @@ def notes(results):
     """What makes a figure worth less."""
     for what, peers in results.items():
         for name, rounds in peers.items():
+            if None in rounds:
+                yield f"{what}, {name}: failed in {rounds.count(None)} of {len(rounds)} rounds"
+            rounds = [result for result in rounds if result is not None]
             errors = sum(result.get(kind, 0) for result in rounds for kind in ("errors", "lost", "malformed"))
             if errors:
                 yield f"{what}, {name}: {errors} errors"

@@ -30,7 +30,8 @@ class Case:
 
     def messages(self):
         """What is seen of each whole message: (b"GET /" or b"200", body)."""
-        return re.findall(rb"(\S+(?: \S+)?) \[(.*?)\]\.(?=$|\S+(?: \S+)? \[)", self.seen or b"", re.DOTALL)
+        what = rb"\d{3}|[A-Z]+ \S+"
+        return re.findall(rb"(%s) \[(.*?)\]\.(?=$|(?:%s) \[)" % (what, what), self.seen or b"", re.DOTALL)
 
 
 def decode(text, lets):

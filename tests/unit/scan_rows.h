@@ -202,6 +202,7 @@ static const struct row rows[] = {
 	/* numbers */
 	X("numbers of all forms",
 	  "{\"a\":[0,-0,1,10,-12,0.5,-0.50,1e1,1E+1,1e-01,0e0,0.0e-0,12.34e56]}", ""),
+	X("all digits everywhere", "{\"a\":[1234567890,9.0123456789e9876543210,-9]}", ""),
 	X("a leading zero", "{\"a\":01}", NO_COMMA "6"),
 	X("a leading zero behind a minus", "{\"a\":-01}", NO_COMMA "7"),
 	X("a plus", "{\"a\":+1}", NO_VALUE "5"),
@@ -471,6 +472,8 @@ static const struct form_row form_rows[] = {
 	T("one that needs quotes", "multipart/form-data; boundary=a/b", "a/b", BAD_TYPE),
 	T("one in single quotes, which are part of it", "multipart/form-data; boundary='a'", "'a'",
 	  "a"),
+	T("a control character in quotes", "multipart/form-data; boundary=a; x=\"\x1f\"", "a",
+	  BAD_TYPE),
 	T("quotes that do not end", "multipart/form-data; boundary=\"a", "a", BAD_TYPE),
 	T("quotes that end in a backslash", "multipart/form-data; boundary=\"a\\\"", "a\\",
 	  BAD_TYPE),

@@ -236,7 +236,7 @@ static void keys_config_write(const struct world *world)
 	char path[128];
 
 	buf_printf(&text, "{ \"router\": { \"keys_file\": \"%s\" },%s", keys_path(world, path),
-		   CONFIG + 1);
+		   &CONFIG[1]);
 	config_write(world, text.data);
 	buf_fini(&text);
 }
@@ -879,7 +879,7 @@ static void test_control__followers_say_a_pid_or_none(void **state)
 	"\"models\": {" \
 	"\"chat\": [ { \"persona\": \"p\", \"model\": \"m1\" }, { \"persona\": \"q\", \"model\": " \
 	"\"m2\" } ]," \
-	"\"m3\": [ { \"persona\": \"q\" } ] } }"
+	"\"m3\": [ { \"persona\": \"p\" } ] } }"
 
 /* a/llm has m1, a/fast m2, b has m2 and m3, c says nothing, d has m4. */
 static struct world *world_routed(void)
@@ -925,9 +925,9 @@ static const struct {
 	 "a/llm:p=passed a/fast:p=passed b/llm:q=passed c/llm:q=taken "
 	 "b/llm:q=possible c/llm:q=possible"},
 	{"a target without a model: the name as the client sent it", "m3", "c",
-	 "b/llm:q=taken c/llm:q=passed"},
+	 "a/llm:p=passed a/fast:p=passed b/llm:q=taken c/llm:q=passed"},
 	{"Ollama's long name of it", "registry.ollama.ai/library/m3:latest", "c",
-	 "b/llm:q=taken c/llm:q=passed"},
+	 "a/llm:p=passed a/fast:p=passed b/llm:q=taken c/llm:q=passed"},
 	{"a persona and a model", "p/m2", NULL,
 	 "a/llm:p=passed a/fast:p=taken b/llm:q=possible c/llm:q=possible"},
 	{"a model: all that have it, whosever they are", "m2", "b",

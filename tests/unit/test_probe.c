@@ -229,11 +229,32 @@ static const struct row {
 	 "-",
 	 "a:1",
 	 2},
-	{"ollama: the third round asks for its models again",
+	{"ollama: the third round asks for its models again, which says nothing new",
+	 ENGINE_OLLAMA,
+	 {{"/api/tags", 200, OLLAMA_TAGS}, {"/api/ps", 200, "{\"models\":[]}"}},
+	 PROBE_OK,
+	 "-",
+	 "-",
+	 3},
+	{"ollama: what is said again is told again in the end",
 	 ENGINE_OLLAMA,
 	 {{"/api/tags", 200, OLLAMA_TAGS}, {"/api/ps", 200, "{\"models\":[]}"}},
 	 PROBE_OK,
 	 "llama3:70b phi3.5:latest",
+	 "-",
+	 65},
+	{"ollama: the same nonsense stays nonsense",
+	 ENGINE_OLLAMA,
+	 {{"/api/tags", 200, "{\"models\":7}"}, {"/api/ps", 200, "{\"models\":[]}"}},
+	 PROBE_BAD_ANSWER,
+	 "-",
+	 "-",
+	 3},
+	{"openai: the same list again",
+	 ENGINE_OPENAI,
+	 {{"/v1/models", 200, "{\"data\":[{\"id\":\"gpt\"}]}"}},
+	 PROBE_OK,
+	 "-",
 	 "-",
 	 3},
 	{"ollama: 500", ENGINE_OLLAMA, {{"/api/tags", 500, "{}"}}, PROBE_STATUS, "-", "-", 0},
@@ -642,6 +663,25 @@ static void test_probe__keeps_the_entries_of_models(void **state)
 	world_free(world);
 }
 
+/* A list that differs in one byte is another list. */
+static void test_probe__tells_what_has_changed(void **state)
+{
+	const struct answer one[] = {{"/v1/models", 200, "{\"data\":[{\"id\":\"gpt-1\"}]}"}, {0}};
+	const struct answer two[] = {{"/v1/models", 200, "{\"data\":[{\"id\":\"gpt-2\"}]}"}, {0}};
+	struct world *world = world_new(ENGINE_OPENAI, one);
+
+	(void)state;
+	world_run(world, 3);
+	assert_string_equal(world->models, "-");
+	world->answers = two;
+	world_run(world, 1);
+	assert_string_equal(world->models, "gpt-2");
+	world->answers = one;
+	world_run(world, 1);
+	assert_string_equal(world->models, "gpt-1");
+	world_free(world);
+}
+
 static void test_probe__goes_without_an_entry_that_is_too_long(void **state)
 {
 	struct answer answers[] = {{"/v1/models", 200, NULL}, {0}};
@@ -868,6 +908,7 @@ int main(void)
 		cmocka_unit_test(test_probe__refuses_an_answer_over_a_megabyte),
 		cmocka_unit_test(test_probe__limits_the_list_of_models),
 		cmocka_unit_test(test_probe__keeps_the_entries_of_models),
+		cmocka_unit_test(test_probe__tells_what_has_changed),
 		cmocka_unit_test(test_probe__goes_without_an_entry_that_is_too_long),
 		cmocka_unit_test(test_probe__measures_connect_and_first_byte),
 		cmocka_unit_test(test_probe__one_deadline_for_all_questions),

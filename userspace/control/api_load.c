@@ -91,9 +91,10 @@ static void load_answer(const struct request *request, int64_t pid)
 
 /* Refuses what is wrong, all of it before anything is taken. */
 static bool load_ok(const struct request *request, const struct json *root, uint32_t *busy,
-		    size_t n)
+		    size_t n, struct tally *tally)
 {
 	const struct json *array = json_get(root, "busy"), *marks = json_get(root, "marks");
+	const struct json *http = json_get(root, "http");
 
 	if (!array || json_type(array) != JSON_ARRAY || !busy_read(array, busy, n))
 		api_refuse(request, 400, "busy: must be %zu whole numbers, one for each endpoint",
@@ -105,6 +106,8 @@ static bool load_ok(const struct request *request, const struct json *root, uint
 			   MARKS_MAX);
 	else if (marks && !api_is_proxy(request) && !api_may_write(request))
 		api_refuse(request, 403, "marks: this user may not mark anything");
+	else if (http && tally_read(tally, http))
+		api_refuse(request, 400, "http: must be what a router counts");
 	else
 		return true;
 	return false;
@@ -117,8 +120,9 @@ static void load_take(const struct request *request, const struct json *root, in
 	size_t n = state->model->n_endpoints;
 	uint32_t *busy = calloc(n + 1, sizeof(*busy));
 	int err = busy ? 0 : -ENOMEM;
+	struct tally tally = {0};
 
-	if (busy && !load_ok(request, root, busy, n))
+	if (busy && !load_ok(request, root, busy, n, &tally))
 		goto out;
 	if (!err)
 		err = state_relay_note(state, pid, busy, uv_now(request->control->loop));
@@ -128,15 +132,18 @@ static void load_take(const struct request *request, const struct json *root, in
 		api_refuse(request, 500, "%s", strerror(-err));
 	} else {
 		marks_take(request, json_get(root, "marks"), pid);
+		if (json_get(root, "http"))
+			state_tally_set(state, pid, &tally, uv_now(request->control->loop));
 		load_answer(request, pid);
 	}
 out:
+	tally_fini(&tally);
 	free(busy);
 }
 
 void api_post_load(struct request *request)
 {
-	static const char *const keys[] = {"pid", "plan_version", "busy", "marks", NULL};
+	static const char *const keys[] = {"pid", "plan_version", "busy", "marks", "http", NULL};
 	const struct state *state = &request->control->state;
 	struct json *root = api_body_read(request, keys);
 	int64_t pid, version;

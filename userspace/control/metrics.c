@@ -181,6 +181,16 @@ static void marks(const struct state *state, struct buf *out)
 		}
 }
 
+/* What the proxies report. */
+static void routers(const struct state *state, struct buf *out)
+{
+	struct tally sum;
+
+	state_tally_sum(state, &sum);
+	tally_write(&sum, out);
+	tally_fini(&sum);
+}
+
 static void row_own(const struct plan_row *row, const char **personas)
 {
 	const struct plan_tier *own = row->tiers;
@@ -229,6 +239,7 @@ static void write_all(const struct view *view, struct buf *out)
 	datapath_counters(view->state, out);
 	probe_failures(view->state, out);
 	marks(view->state, out);
+	routers(view->state, out);
 }
 
 int metrics_write(const struct state *state, struct buf *out)

@@ -184,6 +184,9 @@ static void model_drop(struct state *state)
 
 void state_fini(struct state *state)
 {
+	tally_fini(&state->past);
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++)
+		tally_fini(&state->tallies[i].tally);
 	model_drop(state);
 	free(state->overrides);
 	memset(state, 0, sizeof(*state));
@@ -391,10 +394,58 @@ int state_relay_note(struct state *state, int64_t pid, const uint32_t *busy, uin
 	return 0;
 }
 
+/* The place of a proxy: its own, a free one, or that of whoever has been silent for longest. */
+static struct proxy_tally *tally_slot(struct state *state, int64_t pid)
+{
+	struct proxy_tally *best = &state->tallies[0];
+
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++) {
+		struct proxy_tally *at = &state->tallies[i];
+
+		if (at->pid == pid)
+			return at;
+		if (best->pid && (!at->pid || at->seen_ms < best->seen_ms))
+			best = at;
+	}
+	return best;
+}
+
+void state_tally_set(struct state *state, int64_t pid, struct tally *tally, uint64_t now_ms)
+{
+	struct proxy_tally *slot = tally_slot(state, pid);
+
+	if (slot->pid && slot->pid != pid) {
+		slot->tally.queued = 0;
+		tally_add(&state->past, &slot->tally);
+	}
+	tally_fini(&slot->tally);
+	slot->pid = pid;
+	slot->seen_ms = now_ms;
+	slot->tally = *tally;
+	memset(tally, 0, sizeof(*tally));
+}
+
+void state_tally_sum(const struct state *state, struct tally *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	tally_add(sum, &state->past);
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++)
+		tally_add(sum, &state->tallies[i].tally);
+}
+
+static void tallies_expire(struct state *state, uint64_t now_ms)
+{
+	for (size_t i = 0; i < STATE_RELAYS_MAX; i++) {
+		if (now_ms - state->tallies[i].seen_ms > STATE_RELAY_TTL_MS)
+			state->tallies[i].tally.queued = 0; /* nobody waits at one that is gone */
+	}
+}
+
 void state_relay_expire(struct state *state, uint64_t now_ms)
 {
 	bool changed = false;
 
+	tallies_expire(state, now_ms);
 	for (size_t i = 0; i < STATE_RELAYS_MAX; i++) {
 		struct relay *relay = &state->relays[i];
 

@@ -10,6 +10,7 @@
 #include "core/datapath.h"
 #include "core/plan.h"
 #include "core/score.h"
+#include "core/tally.h"
 
 #define STATE_RELAYS_MAX    64	 /* proxy processes */
 #define STATE_RELAY_TTL_MS  3000 /* a proxy that has said nothing for so long holds nothing */
@@ -41,6 +42,12 @@ struct relay { /* one proxy process */
 	uint32_t *busy; /* by endpoint; NULL: unused */
 };
 
+struct proxy_tally { /* what one proxy process has counted since it started */
+	int64_t pid;	  /* 0: unused */
+	uint64_t seen_ms;
+	struct tally tally;
+};
+
 struct state {
 	struct model *model;
 	struct plan *plan;
@@ -50,6 +57,8 @@ struct state {
 	struct override *overrides;
 	size_t n_overrides;
 	struct relay relays[STATE_RELAYS_MAX];
+	struct proxy_tally tallies[STATE_RELAYS_MAX];
+	struct tally past; /* of proxies whose place was needed for another */
 	uint64_t version;	   /* of the plan */
 	uint64_t model_version;	   /* of the first plan made from this model */
 	struct datapath *datapath; /* not owned; NULL: none */
@@ -99,6 +108,11 @@ void state_relay_expire(struct state *state, uint64_t now_ms);
 size_t state_relay_count(const struct state *state);
 /* Of what the proxies hold there, the part that this one (0: nobody) does not hold itself. */
 uint32_t state_relayed_by_others(const struct state *state, size_t endpoint, int64_t pid);
+
+/* Takes over the rows of `tally`. What a proxy has counted stays counted when it is gone. */
+void state_tally_set(struct state *state, int64_t pid, struct tally *tally, uint64_t now_ms);
+/* The sum over all proxies, to be given to tally_fini(). */
+void state_tally_sum(const struct state *state, struct tally *sum);
 
 /* Counts of the datapath, zero where there is none. */
 void state_counts(const struct state *state, size_t endpoint, struct datapath_counts *counts);

@@ -338,6 +338,14 @@ static bool nobody_in(const struct route *route)
 	return true;
 }
 
+/* "PERSONA/MODEL" wants it of that persona; whom that cascades to only helps out. */
+static bool lacks_own(const struct route *route)
+{
+	const struct plan_row *row = &route->targets[0].row;
+
+	return *row->persona && strcmp(row->tiers[0].persona, row->persona) != 0;
+}
+
 /* NULL with errno. */
 static struct route *build(struct routes *routes, const char *name)
 {
@@ -359,7 +367,7 @@ static struct route *build(struct routes *routes, const char *name)
 		}
 		route = build_model(routes, name, persona, model);
 	}
-	if (route && nobody_in(route)) {
+	if (route && (nobody_in(route) || lacks_own(route))) {
 		route_free(route);
 		errno = ENOENT;
 		return NULL;

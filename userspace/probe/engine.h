@@ -16,6 +16,7 @@ struct probe_ask {
 	unsigned period; /* asked in rounds with round % period == phase; 0: in each */
 	unsigned phase;
 	bool optional; /* only tells more: says nothing about the health */
+	bool steady;   /* a good answer that comes again says nothing new: it is not judged again */
 	/*
 	 * What the whole answer means; may add names to `into`. NULL: what the client says.
 	 * result->reason is OK or STATUS: when there is no whole answer nobody asks.

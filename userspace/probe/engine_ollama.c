@@ -21,8 +21,8 @@ static enum probe_reason judge_ps(const struct client_result *result, struct pro
 }
 
 static const struct probe_ask asks[] = {
-	{.target = "/api/tags", .period = 2, .phase = 0, .judge = judge_tags},
-	{.target = "/api/ps", .period = 2, .phase = 1, .judge = judge_ps},
+	{.target = "/api/tags", .period = 2, .phase = 0, .steady = true, .judge = judge_tags},
+	{.target = "/api/ps", .period = 2, .phase = 1, .steady = true, .judge = judge_ps},
 };
 
 const struct probe_engine probe_engine_ollama = {asks, 2};

@@ -23,7 +23,8 @@ static enum probe_reason judge_loading(const struct client_result *result,
 	return result->status == 503 ? PROBE_LOADING : result->reason;
 }
 
-static const struct probe_ask openai[] = {{.target = "/v1/models", .judge = judge_models}};
+static const struct probe_ask openai[] = {
+	{.target = "/v1/models", .steady = true, .judge = judge_models}};
 
 static const struct probe_ask health[] = {
 	{.target = "/health"},

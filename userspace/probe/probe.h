@@ -16,7 +16,8 @@
 #define PROBE_NAME_MAX	256  /* bytes of a model's name, with its NUL */
 
 struct probe_names { /* of models */
-	char **list; /* NULL: not asked this time, or the engine does not say; empty is not NULL */
+	/* NULL: not asked this time, nothing new, or the engine does not say; empty is not NULL */
+	char **list;
 	char **entries; /* what the engine says of each, one line of JSON; an element may be NULL */
 	size_t n;
 };

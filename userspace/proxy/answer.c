@@ -272,7 +272,7 @@ static void answer_metrics(struct request *request)
 {
 	struct buf out = {0};
 
-	router_metrics(request->router, &out);
+	tally_write(&request->router->tally, &out);
 	if (buf_failed(&out))
 		request_refuse(request, REFUSAL_LOCAL, "out of memory");
 	else

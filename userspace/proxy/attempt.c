@@ -211,36 +211,10 @@ void attempt_begin(struct request *request, size_t endpoint)
 	if (!request->opaque || is_inference(request))
 		wait_start(&request->wait, &router->first_bytes, request->heard_ms);
 	/* What cannot be sent twice does not go on a connection that may be about to end. */
-	take_upstream(request, to, !is_inference(request));
+	take_upstream(request, to, !is_inference(request) || request->fresh);
 }
 
 /* ---- the answer ---- */
-
-static int write_answer(struct request *request, const char *data, size_t len)
-{
-	char size[24];
-	uv_buf_t parts[3];
-	unsigned n = 0;
-	char *bytes;
-
-	memcpy(&bytes, &data, sizeof(bytes)); /* libuv wants no const */
-	if (request->node_chunked) {
-		int digits = snprintf(size, sizeof(size), "%zx\r\n", len);
-
-		parts[n++] = uv_buf_init(size, (unsigned)digits);
-		parts[n++] = uv_buf_init(bytes, (unsigned)len);
-		parts[n++] = uv_buf_init(size + digits - 2, 2);
-	} else {
-		parts[n++] = uv_buf_init(bytes, (unsigned)len);
-	}
-	if (!down_write(request->down, parts, n))
-		return -1;
-	if (request->down->out.unsent > ROUTER_UNSENT_MAX && !request->up_paused && request->up) {
-		request->up_paused = true;
-		upstream_pause(request->up, true);
-	}
-	return 0;
-}
 
 void attempt_drained(struct request *request)
 {
@@ -259,7 +233,7 @@ static void commit(struct request *request)
 	request_place(request, REQUEST_RELAYING);
 	if (request->begun_us)
 		tally_note(&router->tally.first_byte, uv_hrtime() / 1000 - request->begun_us);
-	if (!request->streamed && upstream_sent(request->up)) {
+	if (!request->streamed && request->up && upstream_sent(request->up)) {
 		router->held_bytes -= request->body.len;
 		buf_fini(&request->body);
 		buf_fini(&request->out);
@@ -270,31 +244,84 @@ static void commit(struct request *request)
 	}
 }
 
-static int write_held(struct request *request)
+/* The head, when it has not gone yet, and `n` pieces behind it. -1: the client is gone. */
+static int write_parts(struct request *request, uv_buf_t *parts, unsigned n)
 {
-	struct buf held = request->hold;
-	uv_buf_t piece = uv_buf_init(held.data, (unsigned)held.len);
-	bool failed = buf_failed(&held), written;
+	uv_buf_t all[5];
+	struct buf head = request->answer;
+	unsigned first = head.len ? 1 : 0;
+	bool written;
 
-	memset(&request->hold, 0, sizeof(request->hold));
-	if (failed) {
-		buf_fini(&held);
-		request_failed(request, ATTEMPT_LOCAL, "out of memory here");
-		return -1;
+	if (first) {
+		commit(request);
+		memset(&request->answer, 0, sizeof(request->answer));
+		all[0] = uv_buf_init(head.data, (unsigned)head.len);
 	}
-	commit(request);
-	written = down_write(request->down, &piece, 1);
-	buf_fini(&held);
-	return written ? 0 : -1;
+	memcpy(all + first, parts, n * sizeof(*parts));
+	written = down_write(request->down, all, first + n);
+	buf_fini(&head);
+	if (!written)
+		return -1;
+	if (request->down->out.unsent > ROUTER_UNSENT_MAX && !request->up_paused && request->up) {
+		request->up_paused = true;
+		upstream_pause(request->up, true);
+	}
+	return 0;
 }
 
-/* How a status of the node is a reason to ask another one; 0: it is not. */
-static bool is_failure(const struct request *request, int status, enum attempt_how *how)
+/* Bytes of the body, in the framing that the head has announced. */
+static int write_body(struct request *request, const char *data, size_t len)
 {
-	if (!is_inference(request))
-		return false;
-	*how = status == 429 ? ATTEMPT_LIMIT : status == 503 ? ATTEMPT_BUSY : ATTEMPT_GATEWAY;
-	return status == 429 || status == 502 || status == 503 || status == 504;
+	char size[24], *bytes;
+	uv_buf_t parts[3];
+	int digits;
+
+	memcpy(&bytes, &data, sizeof(bytes)); /* libuv wants no const */
+	if (!request->node_chunked) {
+		parts[0] = uv_buf_init(bytes, (unsigned)len);
+		return write_parts(request, parts, 1);
+	}
+	digits = snprintf(size, sizeof(size), "%zx\r\n", len);
+	parts[0] = uv_buf_init(size, (unsigned)digits);
+	parts[1] = uv_buf_init(bytes, (unsigned)len);
+	parts[2] = uv_buf_init(size + digits - 2, 2);
+	return write_parts(request, parts, 3);
+}
+
+static size_t whole_lines(const char *data, size_t len)
+{
+	while (len && data[len - 1] != '\n')
+		len--;
+	return len;
+}
+
+/*
+ * Of a stream, what goes on ends with a line: the beginning of one is of no use to a client, and
+ * were the node to die now, the error event behind it could not be read. The rest is held.
+ */
+static int write_lines(struct request *request, const char *data, size_t len)
+{
+	size_t whole = request->hold.len + len > ROUTER_HOLD_MAX ? len : whole_lines(data, len);
+	struct buf held = request->hold;
+	int result;
+
+	if (!held.len && whole == len)
+		return write_body(request, data, len);
+	if (whole) {
+		memset(&request->hold, 0, sizeof(request->hold));
+		buf_add(&held, data, whole);
+		if (buf_failed(&held)) {
+			buf_fini(&held);
+			request_cut(request, "out of memory at the gateway");
+			return -1;
+		}
+		result = write_body(request, held.data, held.len);
+		buf_fini(&held);
+		if (result)
+			return result;
+	}
+	buf_add(&request->hold, data + whole, len - whole);
+	return 0;
 }
 
 static int open_tunnel(struct request *request, const struct http1_head *head)
@@ -306,10 +333,10 @@ static int open_tunnel(struct request *request, const struct http1_head *head)
 		request_failed(request, ATTEMPT_BROKE, "an upgrade that nobody asked for");
 		return -1;
 	}
-	forward_response(request, head, &request->hold);
 	request->to_close = true;
 	request->status = 101;
-	if (write_held(request))
+	forward_response(request, head, &request->answer);
+	if (write_parts(request, NULL, 0))
 		return -1;
 	request_place(request, REQUEST_TUNNEL);
 	memset(&down->pending, 0, sizeof(down->pending));
@@ -344,6 +371,30 @@ static int on_interim(struct request *request, const struct http1_head *head)
 	return written ? 0 : -1;
 }
 
+/* Is a status of the node a reason to ask another one, and which? */
+static bool is_failure(const struct request *request, int status, enum attempt_how *how)
+{
+	if (!is_inference(request))
+		return false;
+	switch (status) {
+	case 429:
+		*how = ATTEMPT_LIMIT;
+		return true;
+	case 503:
+		*how = ATTEMPT_BUSY;
+		return true;
+	case 502:
+		*how = ATTEMPT_GATEWAY;
+		return true;
+	case 504:
+		*how = ATTEMPT_LATE;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The head is held until there is something behind it, or nothing more has come with it. */
 static int on_head(void *arg, const struct http1_head *head)
 {
 	struct request *request = arg;
@@ -366,33 +417,23 @@ static int on_head(void *arg, const struct http1_head *head)
 			    ? http1_field(head, "content-type")
 			    : NULL,
 		    request->path->end);
-	forward_response(request, head, &request->hold);
-	if (request->events.kind != EVENTS_NONE)
-		return 0; /* the status is held until there is something behind it */
-	return write_held(request);
+	forward_response(request, head, &request->answer);
+	if (!buf_failed(&request->answer))
+		return 0;
+	request_failed(request, ATTEMPT_LOCAL, "out of memory here");
+	return -1;
 }
 
-/* A stream whose first event is not there yet: nothing has gone to the client. */
+/* A stream whose first event is not there yet: nothing goes to the client. */
 static int hold_piece(struct request *request, const char *data, size_t len)
 {
-	struct buf *hold = &request->hold;
-	char size[24];
-
-	if (request->node_chunked) {
-		int digits = snprintf(size, sizeof(size), "%zx\r\n", len);
-
-		buf_add(hold, size, (size_t)digits);
-		buf_add(hold, data, len);
-		buf_add(hold, "\r\n", 2);
-	} else {
-		buf_add(hold, data, len);
-	}
 	if (request->events.first == EVENTS_ERROR) {
 		request_failed(request, ATTEMPT_BUSY, "an error instead of an answer");
 		return -1;
 	}
-	if (request->events.first == EVENTS_REAL || hold->len > ROUTER_HOLD_MAX)
-		return write_held(request);
+	if (request->events.first == EVENTS_REAL || request->hold.len + len > ROUTER_HOLD_MAX)
+		return write_lines(request, data, len);
+	buf_add(&request->hold, data, len);
 	return 0;
 }
 
@@ -401,28 +442,51 @@ static int on_body(void *arg, const char *data, size_t len)
 	struct request *request = arg;
 
 	request->heard_ms = uv_now(request->router->loop);
-	if (request->state == REQUEST_TUNNEL)
-		return write_answer(request, data, len);
+	if (request->events.kind == EVENTS_NONE)
+		return write_body(request, data, len);
 	events_feed(&request->events, data, len);
 	if (request->state == REQUEST_TRYING)
 		return hold_piece(request, data, len);
-	return write_answer(request, data, len);
+	return write_lines(request, data, len);
+}
+
+/* The head of an answer that has no events need not wait for its body. */
+static void on_turn(void *arg)
+{
+	struct request *request = arg;
+
+	if (request->answer.len && request->events.kind == EVENTS_NONE)
+		write_parts(request, NULL, 0);
+}
+
+static void finish(struct request *request)
+{
+	static char last[] = "0\r\n\r\n";
+	uv_buf_t part = uv_buf_init(last, sizeof(last) - 1);
+
+	if (request->hold.len && write_body(request, request->hold.data, request->hold.len))
+		return;
+	if ((request->node_chunked || request->answer.len) &&
+	    write_parts(request, &part, request->node_chunked ? 1 : 0))
+		return;
+	request_finish(request);
 }
 
 /* A whole HTTP message may still be no whole stream: Ollama ends so when its runner fails. */
 static void on_complete(void *arg)
 {
 	struct request *request = arg;
+	bool stream = request->events.kind != EVENTS_NONE;
 
 	request->up = NULL;
 	if (request->state == REQUEST_TUNNEL)
-		down_close(request->down, false);
-	else if (request->state == REQUEST_TRYING)
+		down_close_after(request->down, false);
+	else if (stream && request->state == REQUEST_TRYING && request->events.first != EVENTS_REAL)
 		request_failed(request, ATTEMPT_BROKE, "a stream without an event");
 	else if (!events_whole(&request->events))
 		request_cut(request, "the node ended its answer early");
 	else
-		request_finish(request);
+		finish(request);
 }
 
 static void on_drained(void *arg)
@@ -450,6 +514,10 @@ static const struct {
 	[UPSTREAM_BAD] = {ATTEMPT_BROKE, NULL, "its answer is not valid HTTP"},
 };
 
+/*
+ * Asked last for a while. A node that refuses, or dies in the middle of an answer, is also told to
+ * the controller: nobody else should have to find out.
+ */
 static void mark(struct request *request, const char *what)
 {
 	struct router *router = request->router;
@@ -457,39 +525,31 @@ static void mark(struct request *request, const char *what)
 	if (!what || request->endpoint == VIEW_GONE)
 		return;
 	view_suspect(router->view, request->endpoint, uv_now(router->loop));
-	router->events->on_mark(router->arg, request->endpoint, what);
-}
-
-/* A kept connection that the node had just closed: the same node, on a new one. */
-static bool was_too_old(const struct request *request, bool reused, enum upstream_end why)
-{
-	return reused && request->state == REQUEST_TRYING && !request->hold.len &&
-	       (why == UPSTREAM_RESET || why == UPSTREAM_CLOSED) &&
-	       request->endpoint != VIEW_GONE;
+	if (!request->head_sent || request->state == REQUEST_RELAYING)
+		router->events->on_mark(router->arg, request->endpoint, what);
 }
 
 static void on_end(void *arg, enum upstream_end why)
 {
 	struct request *request = arg;
-	bool reused = upstream_reused(request->up);
+	enum attempt_how how = ends[why].how;
 
+	/* A kept connection that breaks before any answer may just have been too old. */
+	if (upstream_reused(request->up) && how == ATTEMPT_BROKE && !request->answer.len &&
+	    request->state == REQUEST_TRYING)
+		how = ATTEMPT_STALE;
+	else
+		mark(request, ends[why].mark);
 	request->up = NULL; /* closed, and nothing more comes from it */
-	request->head_sent = false;
-	if (was_too_old(request, reused, why)) {
-		take_upstream(request, &request->router->view->plan->endpoints[request->endpoint],
-			      true);
-		return;
-	}
-	mark(request, ends[why].mark);
 	if (request->state == REQUEST_TRYING)
-		request_failed(request, ends[why].how, ends[why].text);
+		request_failed(request, how, ends[why].text);
 	else if (request->state == REQUEST_TUNNEL)
 		down_close(request->down, why == UPSTREAM_RESET);
 	else
 		request_cut(request, "the connection to the node broke off");
 }
 
-void attempt_on_late(struct wait *wait)
+void attempt_on_late(struct waiter *wait)
 {
 	struct request *request =
 		(struct request *)(void *)((char *)wait - offsetof(struct request, wait));
@@ -519,6 +579,7 @@ const struct upstream_events attempt_events = {
 	.on_connected = on_connected,
 	.on_head = on_head,
 	.on_body = on_body,
+	.on_turn = on_turn,
 	.on_complete = on_complete,
 	.on_end = on_end,
 	.on_drained = on_drained,

@@ -13,7 +13,7 @@
 
 static void down_run(struct downstream *down);
 
-static struct downstream *down_of_wait(struct wait *wait)
+static struct downstream *down_of_wait(struct waiter *wait)
 {
 	return (struct downstream *)(void *)((char *)wait - offsetof(struct downstream, wait));
 }
@@ -132,7 +132,7 @@ static void on_out_done(struct outbox *out, int status)
 		wait_start(&down->wait, &down->router->idle, uv_now(down->router->loop));
 }
 
-void down_on_stalled(struct wait *wait)
+void down_on_stalled(struct waiter *wait)
 {
 	struct downstream *down = down_of_wait(wait);
 
@@ -350,7 +350,7 @@ void down_pause(struct downstream *down, bool pause)
 
 /* ---- deadlines ---- */
 
-void down_on_head_late(struct wait *wait)
+void down_on_head_late(struct waiter *wait)
 {
 	struct downstream *down = down_of_wait(wait);
 	static char late[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
@@ -367,12 +367,12 @@ void down_on_head_late(struct wait *wait)
 		down_close_after(down, false);
 }
 
-void down_on_idle_late(struct wait *wait)
+void down_on_idle_late(struct waiter *wait)
 {
 	down_close(down_of_wait(wait), false);
 }
 
-void down_on_linger_late(struct wait *wait)
+void down_on_linger_late(struct waiter *wait)
 {
 	down_close(down_of_wait(wait), false);
 }
@@ -382,7 +382,7 @@ void down_on_linger_late(struct wait *wait)
 /* Above the limit the client that has been idle for longest makes room. */
 static void make_room(struct router *router)
 {
-	struct wait *idle = TAILQ_FIRST(&router->idle.list);
+	struct waiter *idle = TAILQ_FIRST(&router->idle.list);
 
 	if (router->n_downs < router->max_clients)
 		return;

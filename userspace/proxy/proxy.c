@@ -163,6 +163,8 @@ static bool on_report(void *arg, struct buf *body)
 	if (!view_report(&proxy->view, &w))
 		return false;
 	put_marks(proxy, &w);
+	json_name(&w, "http");
+	tally_write_json(router_tally(proxy->router), &w);
 	json_end(&w, '}');
 	return !buf_failed(body);
 }

@@ -12,7 +12,7 @@
 
 #define RETRY_AFTER "Retry-After: 2\r\n"
 
-static struct request *request_of_wait(struct wait *wait)
+static struct request *request_of_wait(struct waiter *wait)
 {
 	return (struct request *)(void *)((char *)wait - offsetof(struct request, wait));
 }
@@ -37,9 +37,11 @@ static struct request_list *list_of(struct router *router, enum request_state st
 
 static void count_queued(struct request *request, bool more)
 {
-	request->router->n_queued += more ? 1 : (size_t)-1;
+	request->router->tally.queued += more ? 1 : (uint64_t)-1;
 	if (request->route)
 		request->route->queued += more ? 1 : (unsigned)-1;
+	if (!request->router->freeing)
+		request->router->events->on_busy(request->router->arg);
 }
 
 void request_place(struct request *request, enum request_state state)
@@ -86,9 +88,11 @@ static void request_free(struct request *request)
 	if (!request->streamed)
 		router->held_bytes -= request->body.len;
 	buf_fini(&request->body);
+	buf_fini(&request->answer);
 	buf_fini(&request->hold);
 	buf_fini(&request->out);
 	free(request->scan);
+	free(request->refused);
 	free(request->tried);
 	free(request->asked);
 	free(request);
@@ -115,33 +119,61 @@ void request_abandon(struct request *request)
 	request_free(request);
 }
 
-void request_refuse(struct request *request, enum refusal why, const char *format, ...)
+/* `fields`: further lines of the head. */
+static void refuse_now(struct request *request, enum refusal why, const char *fields,
+		       const char *text)
 {
 	const struct refusal_about *about = &refusal_about[why];
-	bool again = about->status == 429 || about->status == 503;
 	struct buf body = {0};
+
+	dialect_error(&body, request->path->dialect, why, text);
+	attempt_drop(request);
+	request_release(request);
+	answer_send(request, about->status, "application/json", fields, body.data, body.len);
+	buf_fini(&body);
+}
+
+/*
+ * With a small body still to come: it is read and thrown away first, so that the connection can go
+ * on. Else the connection ends with the answer.
+ */
+static void refuse_with(struct request *request, enum refusal why, const char *fields,
+			const char *text)
+{
+	const struct http1_head *head = request->head;
+	struct refused *refused;
+
+	if (request->state == REQUEST_RECEIVING && request->has_body && !request->body_complete &&
+	    !request->streamed && !request->refused && head->content_length >= 0 &&
+	    head->content_length <= ROUTER_DRAIN_MAX && !http1_field(head, "expect")) {
+		refused = calloc(1, sizeof(*refused));
+		if (refused) {
+			refused->why = why;
+			snprintf(refused->fields, sizeof(refused->fields), "%s", fields ? fields : "");
+			snprintf(refused->text, sizeof(refused->text), "%s", text);
+			request->refused = refused;
+			return;
+		}
+	}
+	refuse_now(request, why, fields, text);
+}
+
+void request_refuse(struct request *request, enum refusal why, const char *format, ...)
+{
+	int status = refusal_about[why].status;
 	char text[512];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	dialect_error(&body, request->path->dialect, why, text);
-	attempt_drop(request);
-	request_release(request);
-	answer_send(request, about->status, "application/json", again ? RETRY_AFTER : NULL, body.data,
-		    body.len);
-	buf_fini(&body);
+	refuse_with(request, why, status == 429 || status == 503 ? RETRY_AFTER : NULL, text);
 }
 
 void request_finish(struct request *request)
 {
-	static char last[] = "0\r\n\r\n";
-	uv_buf_t piece = uv_buf_init(last, sizeof(last) - 1);
 	bool keep = !request->to_close && request->body_complete;
 
-	if (request->node_chunked && !down_write(request->down, &piece, 1))
-		return;
 	tally_request(&request->router->tally, request->route ? request->route->name : "",
 		      request->node, request->status);
 	request_place(request, REQUEST_DONE);
@@ -163,8 +195,8 @@ void request_cut(struct request *request, const char *why)
 	tally_request(&request->router->tally, request->route ? request->route->name : "",
 		      request->node, 599);
 	if (say) {
-		if (events->line_begun || (sse && events->event_begun))
-			buf_puts(&event, sse ? "\n\n" : "\n");
+		if (sse && events->event_begun) /* its lines have gone, its end has not */
+			buf_puts(&event, "\n");
 		dialect_stream_error(&event, request->path->dialect, sse, why);
 	}
 	if (say && request->node_chunked)
@@ -221,16 +253,31 @@ static uint32_t hash_of(const struct request *request, bool session)
 	return session ? hash : view_hash(hash, &router->ids, sizeof(router->ids));
 }
 
-/* A key from "Authorization: Bearer KEY" or "x-api-key: KEY". */
+/* The key in a field that may hold one; NULL: it is no such field, or of another scheme. */
+static const char *key_in(const struct http1_field *field)
+{
+	if (!strcmp(field->name, "x-api-key"))
+		return field->value;
+	if (strcmp(field->name, "authorization") != 0)
+		return NULL;
+	return strncasecmp(field->value, "bearer ", 7) ? "" : field->value + 7 + strspn(field->value + 7, " ");
+}
+
+/* "Authorization: Bearer KEY" or "x-api-key: KEY"; whoever sends several must have them all right. */
 static bool key_is_good(const struct request *request)
 {
-	const char *key = http1_field(request->head, "authorization");
+	bool good = false;
 
-	if (key && !strncasecmp(key, "bearer ", 7))
-		key += 7 + strspn(key + 7, " ");
-	else
-		key = http1_field(request->head, "x-api-key");
-	return key && keys_accept(request->router->view->keys, key, strlen(key));
+	for (size_t i = 0; i < request->head->n_fields; i++) {
+		const char *key = key_in(&request->head->fields[i]);
+
+		if (!key)
+			continue;
+		good = keys_accept(request->router->view->keys, key, strlen(key));
+		if (!good)
+			return false;
+	}
+	return good;
 }
 
 /* A client must not have fields taken away by naming them hop-by-hop. */
@@ -252,6 +299,14 @@ static bool is_form(const char *type)
 	return type && !strncasecmp(type, "multipart/form-data", 19);
 }
 
+static void refuse_method(struct request *request, const char *allow)
+{
+	char field[64];
+
+	snprintf(field, sizeof(field), "Allow: %s\r\n", allow);
+	refuse_with(request, REFUSAL_METHOD, field, "this path takes another method");
+}
+
 /* What only the router asks, not a persona port. True: refused. */
 static bool refuse_by_path(struct request *request)
 {
@@ -269,7 +324,7 @@ static bool refuse_by_path(struct request *request)
 		request_refuse(request, REFUSAL_FORBIDDEN,
 			       "megalith does not pass on what changes a node's models");
 	else if (!path_allows(request->path, request->head->method, &allow))
-		request_refuse(request, REFUSAL_METHOD, "use %s", allow);
+		refuse_method(request, allow);
 	else
 		return false;
 	return true;
@@ -346,6 +401,7 @@ static struct request *request_new(struct downstream *down, const struct http1_h
 	request->is_head = !strcmp(head->method, "HEAD");
 	request->http10 = head->http10;
 	request->has_body = head->chunked || head->content_length > 0;
+	request->body_complete = !request->has_body;
 	request->endpoint = VIEW_GONE;
 	request->upgrade = request->opaque && wants_websocket(head);
 	request->streamed = is_streamed(request);
@@ -380,6 +436,17 @@ static void ask_first(struct request *request)
 		request_steer(request);
 }
 
+/* What follows a refusal by the head: its body is thrown away, or nothing more is read. */
+static int refused_so_far(struct downstream *down)
+{
+	struct request *request = down->request;
+
+	if (!request)
+		return down->state == DOWN_HEAD ? 0 : -1;
+	wait_start(&request->wait, &down->router->late_bodies, uv_now(down->router->loop));
+	return 0;
+}
+
 int request_begin(struct downstream *down, const struct http1_head *head)
 {
 	struct router *router = down->router;
@@ -392,7 +459,7 @@ int request_begin(struct downstream *down, const struct http1_head *head)
 	if (refuse_by_head(request) ||
 	    (!request->streamed && head->content_length > 0 &&
 	     body_too_large(request, (uint64_t)head->content_length)))
-		return down->state == DOWN_HEAD ? 0 : -1;
+		return refused_so_far(down);
 	say_continue(request);
 	if (down->state == DOWN_CLOSED)
 		return -1;
@@ -415,7 +482,7 @@ int request_begin(struct downstream *down, const struct http1_head *head)
 
 /* ---- its body ---- */
 
-void request_on_body_late(struct wait *wait)
+void request_on_body_late(struct waiter *wait)
 {
 	struct request *request = request_of_wait(wait);
 	struct router *router = request->router;
@@ -425,38 +492,49 @@ void request_on_body_late(struct wait *wait)
 		wait_start(wait, &router->late_bodies, uv_now(router->loop));
 		return;
 	}
-	request_refuse(request, REFUSAL_SLOW, "the body does not come");
+	refuse_now(request, REFUSAL_SLOW, NULL, "the body does not come");
 }
 
-static int take_body(struct request *request, const char *data, size_t len)
+/* True: refused. */
+static bool refuse_body(struct request *request, const char *data, size_t len)
 {
 	struct router *router = request->router;
 
 	if (body_too_large(request, request->body.len + len))
-		return -1;
+		return true;
 	if (router->held_bytes + len > ROUTER_BODIES_MAX) {
 		request_refuse(request, REFUSAL_LOCAL, "too many large requests at once");
-		return -1;
+		return true;
 	}
-	if (!request->body.cap && request->head->content_length > 0 &&
-	    request->head->content_length <= (int64_t)(1 << 20))
-		buf_reserve(&request->body, (size_t)request->head->content_length);
+	if (!request->scan || !scan_feed(request->scan, data, len))
+		return false;
+	request_refuse(request, REFUSAL_BAD_REQUEST, "the body at byte %zu: %s",
+		       request->scan->error_at, request->scan->error);
+	return true;
+}
+
+static int take_body(struct request *request, const char *data, size_t len)
+{
+	struct downstream *down = request->down;
+	int64_t length = request->head->content_length;
+
+	if (refuse_body(request, data, len))
+		return down->request ? 0 : -1;
+	if (!request->body.cap && length > 0 && length <= ROUTER_RESERVE_MAX)
+		buf_reserve(&request->body, (size_t)length);
 	buf_add(&request->body, data, len);
 	if (buf_failed(&request->body)) {
-		request_refuse(request, REFUSAL_LOCAL, "out of memory");
+		refuse_now(request, REFUSAL_LOCAL, RETRY_AFTER, "out of memory");
 		return -1;
 	}
-	router->held_bytes += len;
-	if (request->scan && scan_feed(request->scan, data, len)) {
-		request_refuse(request, REFUSAL_BAD_REQUEST, "the body at byte %zu: %s",
-			       request->scan->error_at, request->scan->error);
-		return -1;
-	}
+	request->router->held_bytes += len;
 	return 0;
 }
 
 int request_body(struct request *request, const char *data, size_t len)
 {
+	if (request->refused)
+		return 0;
 	return request->streamed ? attempt_body(request, data, len) : take_body(request, data, len);
 }
 
@@ -521,7 +599,9 @@ static void route_it(struct request *request)
 		refuse_unknown(request);
 		return;
 	}
-	request->hash = hash_of(request, request->route->session);
+	request->hash = request->path->kind == PATH_VERSION
+				? 1
+				: hash_of(request, request->route->session);
 	request_steer(request);
 }
 
@@ -531,7 +611,10 @@ void request_received(struct request *request)
 	request->body_complete = true;
 	request->down->linger = false;
 	request->begun_us = uv_hrtime() / 1000;
-	if (request->streamed)
+	if (request->refused)
+		refuse_now(request, request->refused->why, request->refused->fields,
+			   request->refused->text);
+	else if (request->streamed)
 		attempt_body_end(request);
 	else if (request->opaque)
 		ask_first(request);
@@ -548,6 +631,14 @@ static uint32_t engines_of(const struct request *request)
 	return request->path->dialect == DIALECT_OLLAMA ? ROUTE_ENGINE(ENGINE_OLLAMA) : ROUTE_LLM;
 }
 
+/* The same node for all who ask for the version: so it does not seem to change. */
+static bool is_sticky(const struct request *request, const struct plan_row *row)
+{
+	if (!request->route)
+		return row->affinity == MG_AFFINITY_CLIENT;
+	return request->route->session || request->path->kind == PATH_VERSION;
+}
+
 static enum view_answer pick(struct request *request, size_t target, const struct plan_row *row,
 			     size_t *endpoint)
 {
@@ -556,8 +647,7 @@ static enum view_answer pick(struct request *request, size_t target, const struc
 		.row = row,
 		.hash = request->hash,
 		.engines = engines_of(request),
-		.sticky = request->route ? request->route->session
-					 : row->affinity == MG_AFFINITY_CLIENT,
+		.sticky = is_sticky(request, row),
 		.now_ms = uv_now(request->router->loop),
 		.tried = tried,
 		.n_tried = request->n_tried,
@@ -566,7 +656,8 @@ static enum view_answer pick(struct request *request, size_t target, const struc
 	for (size_t i = 0; i < request->n_tried; i++) {
 		const struct tried *of = &request->tried[i];
 
-		tried[n++] = of->dead || of->target == target ? of->endpoint : VIEW_GONE;
+		tried[n++] = of->dead || of->stale || of->target == target ? of->endpoint
+									    : VIEW_GONE;
 	}
 	return view_pick(request->router->view, &ask, endpoint);
 }
@@ -592,6 +683,23 @@ static bool try_targets(struct request *request, bool *full)
 		*full = *full || answer == VIEW_FULL;
 	}
 	return false;
+}
+
+/* Those whose kept connection was too old may be asked once more. True: there are some. */
+static bool forgive_stale(struct request *request)
+{
+	bool some = false;
+
+	for (size_t i = 0; i < request->n_tried; i++) {
+		struct tried *of = &request->tried[i];
+
+		if (!of->stale)
+			continue;
+		some = true;
+		of->stale = false;
+		of->endpoint = VIEW_GONE;
+	}
+	return some;
 }
 
 /* What to say when every node that was asked failed. */
@@ -631,9 +739,9 @@ static void wait_for_room(struct request *request)
 		request_refuse(request, REFUSAL_STOPPING, "the router is stopping");
 		return;
 	}
-	if (router->n_queued >= router_settings(router)->queue_length) {
-		request_refuse(request, REFUSAL_QUEUE_FULL, "all nodes are busy, and %zu requests wait",
-			       router->n_queued);
+	if (router->tally.queued >= router_settings(router)->queue_length) {
+		request_refuse(request, REFUSAL_QUEUE_FULL, "all nodes are busy, and %u requests wait",
+			       (unsigned)router->tally.queued);
 		return;
 	}
 	request->waited = true;
@@ -659,7 +767,8 @@ void request_steer(struct request *request)
 		give_up(request);
 		return;
 	}
-	if (try_targets(request, &full))
+	if (try_targets(request, &full) || (!full && forgive_stale(request) &&
+					    try_targets(request, &full)))
 		return;
 	if (full)
 		wait_for_room(request);
@@ -667,7 +776,7 @@ void request_steer(struct request *request)
 		give_up(request);
 }
 
-void request_on_queue_late(struct wait *wait)
+void request_on_queue_late(struct waiter *wait)
 {
 	struct request *request = request_of_wait(wait);
 
@@ -687,7 +796,9 @@ static bool remember_tried(struct request *request, enum attempt_how how)
 		.endpoint = request->endpoint,
 		.target = request->target,
 		.dead = how == ATTEMPT_UNREACHED || how == ATTEMPT_BROKE || how == ATTEMPT_DOWN,
+		.stale = how == ATTEMPT_STALE,
 	};
+	request->fresh = request->fresh || how == ATTEMPT_STALE;
 	return true;
 }
 
@@ -714,6 +825,7 @@ void request_failed(struct request *request, enum attempt_how how, const char *w
 	request_release(request);
 	wait_stop(&request->wait);
 	request->waited = true;
+	buf_fini(&request->answer);
 	buf_fini(&request->hold);
 	if (again && !router->stopping)
 		request_steer(request);

@@ -182,15 +182,15 @@ void router_counts(const struct router *router, struct router_counts *counts)
 	*counts = (struct router_counts){
 		.clients = router->n_downs,
 		.requests = router->n_requests,
-		.queued = router->n_queued,
+		.queued = (size_t)router->tally.queued,
 		.upstreams = router->pool ? upstream_pool_open(router->pool) : 0,
 		.listening = router->listener != NULL,
 	};
 }
 
-void router_metrics(const struct router *router, struct buf *out)
+const struct tally *router_tally(const struct router *router)
 {
-	tally_write(&router->tally, router->n_queued, out);
+	return &router->tally;
 }
 
 struct router *router_new(uv_loop_t *loop, struct view *view, size_t max_clients,
@@ -245,7 +245,7 @@ void router_stop(struct router *router)
 		request_refuse(request, REFUSAL_STOPPING, "the router is stopping");
 	}
 	while (!TAILQ_EMPTY(&router->idle.list)) {
-		struct wait *idle = TAILQ_FIRST(&router->idle.list);
+		struct waiter *idle = TAILQ_FIRST(&router->idle.list);
 
 		wait_stop(idle);
 		down_on_idle_late(idle);

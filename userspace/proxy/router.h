@@ -13,7 +13,7 @@
 
 #include <uv.h>
 
-#include "proxy/dialect.h"
+#include "core/tally.h"
 #include "proxy/view.h"
 
 struct router;
@@ -43,8 +43,7 @@ void router_fresh(struct router *router, uint32_t ticket);
 /* A client on a persona port: the descriptor is the router's now. */
 void router_take(struct router *router, uint16_t port, int fd);
 void router_counts(const struct router *router, struct router_counts *counts);
-/* Prometheus text. */
-void router_metrics(const struct router *router, struct buf *out);
+const struct tally *router_tally(const struct router *router);
 /* No new clients; requests that wait are refused, those that run go on. */
 void router_stop(struct router *router);
 /* Cuts what is left; the memory goes when the loop has closed the handles. */

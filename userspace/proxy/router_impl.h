@@ -9,13 +9,14 @@
 
 #include <sys/queue.h>
 
+#include "core/tally.h"
 #include "net/http1.h"
 #include "net/listen.h"
+#include "proxy/dialect.h"
 #include "proxy/events.h"
 #include "proxy/outbox.h"
 #include "proxy/router.h"
 #include "proxy/scan.h"
-#include "proxy/tally.h"
 #include "proxy/upstream.h"
 #include "proxy/wait.h"
 
@@ -24,8 +25,10 @@
 #define ROUTER_PENDING_MAX 65536   /* pipelined bytes behind a request */
 #define ROUTER_HOLD_MAX	   65536   /* of a stream whose first event is not there yet */
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
-#define ROUTER_LINGER_MS   2000	   /* for a client that has been refused and still sends */
-#define ROUTER_LINGER_MAX  262144  /* bytes of it that are thrown away */
+#define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
+#define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
+#define ROUTER_LINGER_MS   5000	   /* for a client that has been refused and still sends */
+#define ROUTER_LINGER_MAX  ((size_t)256 << 20) /* bytes of it that are thrown away */
 #define ROUTER_STALL_MS	   60000   /* a client that takes no byte of what waits for it */
 #define ROUTER_BODY_MS	   10000   /* windows in which a body has to grow by */
 #define ROUTER_BODY_MIN	   1024	   /* bytes */
@@ -55,6 +58,7 @@ enum attempt_how { /* how an attempt failed */
 	ATTEMPT_UNREACHED, /* no connection: nothing was written */
 	ATTEMPT_LOCAL,	   /* no socket, no memory here */
 	ATTEMPT_BROKE,	   /* reset, closed, not HTTP */
+	ATTEMPT_STALE,	   /* the same on a kept connection, before any answer */
 	ATTEMPT_LIMIT,	   /* 429 */
 	ATTEMPT_BUSY,	   /* 503, or a stream that begins with an error */
 	ATTEMPT_GATEWAY,   /* 502, 504 */
@@ -63,11 +67,17 @@ enum attempt_how { /* how an attempt failed */
 	ATTEMPT_HOW_COUNT,
 };
 
+struct refused { /* to be said when the rest of the body has been thrown away */
+	enum refusal why;
+	char fields[64];
+	char text[320];
+};
+
 struct request { /* from the end of its head to the end of its answer */
 	struct downstream *down;
 	struct router *router;
 	TAILQ_ENTRY(request) turn; /* asking, queue or running */
-	struct wait wait;
+	struct waiter wait;
 	enum request_state state;
 	const struct path *path;
 	const struct http1_head *head; /* the parser's; gone (NULL) once an answer is under way */
@@ -80,6 +90,7 @@ struct request { /* from the end of its head to the end of its answer */
 
 	struct buf body;
 	size_t body_before; /* RECEIVING: its length when the window began */
+	struct refused *refused; /* NULL: not, or said already */
 	struct scan *scan;  /* while it is being received */
 	size_t model_at, model_len; /* what is replaced in the body: with quotes, but for forms */
 	bool form;		    /* the model is a form's field: no quotes */
@@ -94,7 +105,7 @@ struct request { /* from the end of its head to the end of its answer */
 	unsigned attempts;
 	unsigned failed[ATTEMPT_HOW_COUNT]; /* how often, by how */
 	char why[120];			    /* the last one, for the client */
-	bool retry_fresh; /* a kept connection was too old: once more, on a new one */
+	bool fresh;	  /* no kept connection any more: one was too old */
 
 	struct upstream *up;
 	size_t endpoint;	/* VIEW_GONE: none, or it left the plan */
@@ -103,7 +114,8 @@ struct request { /* from the end of its head to the end of its answer */
 	struct buf out;		/* head and the model's name, as sent to the node */
 	uint64_t heard_ms;	/* the node's last bytes */
 	struct events events;
-	struct buf hold;	/* of a stream: the head for the client, and what came behind it */
+	struct buf answer;	/* the head for the client, until it goes */
+	struct buf hold;	/* of a stream: what came before its first event, or in half a line */
 	int status;		/* of the node's answer */
 	bool node_chunked;	/* the answer goes on in chunks */
 	bool bodiless;		/* it has no body */
@@ -120,6 +132,7 @@ struct tried { /* an endpoint that did not answer it */
 	size_t endpoint; /* VIEW_GONE is allowed */
 	size_t target;	 /* for which it was asked */
 	bool dead;	 /* it is of no use for other models either */
+	bool stale;	 /* only its kept connection was: when there is nobody else, once more */
 };
 #define TRIED_MAX 16 /* attempts of one request */
 
@@ -135,7 +148,7 @@ struct downstream { /* a client's connection */
 	uv_tcp_t tcp;
 	struct router *router;
 	TAILQ_ENTRY(downstream) all;
-	struct wait wait;
+	struct waiter wait;
 	struct outbox out;
 	struct http1 *parser;
 	struct request *request; /* NULL between requests */
@@ -175,7 +188,7 @@ struct router {
 	struct tally tally;
 	uv_timer_t tick, second;
 	unsigned timers; /* not closed yet */
-	size_t n_downs, n_requests, n_queued, held_bytes;
+	size_t n_downs, n_requests, held_bytes;
 	uint64_t ids;
 	uint32_t seed;
 	bool paused, stopping, freeing;
@@ -198,10 +211,10 @@ void down_answered(struct downstream *down, bool keep);
 void down_close_after(struct downstream *down, bool reset);
 void down_close(struct downstream *down, bool reset); /* now */
 void down_pause(struct downstream *down, bool pause);
-void down_on_head_late(struct wait *wait);
-void down_on_idle_late(struct wait *wait);
-void down_on_stalled(struct wait *wait);
-void down_on_linger_late(struct wait *wait);
+void down_on_head_late(struct waiter *wait);
+void down_on_idle_late(struct waiter *wait);
+void down_on_stalled(struct waiter *wait);
+void down_on_linger_late(struct waiter *wait);
 
 /* request.c */
 /*
@@ -223,8 +236,8 @@ void request_moved(struct request *request, const size_t *moved);
 void request_refuse(struct request *request, enum refusal why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void request_place(struct request *request, enum request_state state); /* state and lists */
-void request_on_queue_late(struct wait *wait);
-void request_on_body_late(struct wait *wait);
+void request_on_queue_late(struct waiter *wait);
+void request_on_body_late(struct waiter *wait);
 void request_release(struct request *request); /* its place at the node is free */
 
 /* attempt.c */
@@ -233,7 +246,7 @@ void attempt_begin(struct request *request, size_t endpoint);
 /* A body that is streamed: its next bytes, its end. Non-zero: the client is gone. */
 int attempt_body(struct request *request, const char *data, size_t len);
 void attempt_body_end(struct request *request);
-void attempt_on_late(struct wait *wait); /* no first byte in time */
+void attempt_on_late(struct waiter *wait); /* no first byte in time */
 void attempt_tick(struct request *request, uint64_t now_ms); /* is its node dead? */
 void attempt_drained(struct request *request); /* the client has taken what waited for it */
 void attempt_drop(struct request *request);    /* the node's connection is closed */

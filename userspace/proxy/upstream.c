@@ -32,7 +32,7 @@ struct upstream {
 	struct upstream_pool *pool;
 	struct upstream_place *place;
 	TAILQ_ENTRY(upstream) entry; /* IDLE: last used first */
-	struct wait wait;
+	struct waiter wait;
 	struct outbox out;
 	struct http1 *parser;
 	union {
@@ -59,7 +59,7 @@ struct upstream_pool {
 	bool freeing;
 };
 
-static struct upstream *upstream_of_wait(struct wait *wait)
+static struct upstream *upstream_of_wait(struct waiter *wait)
 {
 	return (struct upstream *)(void *)((char *)wait - offsetof(struct upstream, wait));
 }
@@ -215,6 +215,8 @@ static void upstream_feed(struct upstream *up, const char *data, size_t len)
 		upstream_complete(up, error == -EAGAIN && http1_consumed(up->parser) == len);
 	else if (error)
 		upstream_fail(up, UPSTREAM_BAD);
+	else
+		up->pool->events->on_turn(up->arg);
 }
 
 static void upstream_eof(struct upstream *up)
@@ -453,12 +455,12 @@ struct upstream *upstream_take(struct upstream_pool *pool, const struct addr *ad
 
 /* ---- the pool ---- */
 
-static void on_connect_late(struct wait *wait)
+static void on_connect_late(struct waiter *wait)
 {
 	upstream_fail(upstream_of_wait(wait), UPSTREAM_UNREACHABLE);
 }
 
-static void on_idle_late(struct wait *wait)
+static void on_idle_late(struct waiter *wait)
 {
 	upstream_close(upstream_of_wait(wait), false);
 }
@@ -492,7 +494,7 @@ size_t upstream_pool_open(const struct upstream_pool *pool)
 
 void upstream_pool_flush(struct upstream_pool *pool)
 {
-	struct wait *wait;
+	struct waiter *wait;
 
 	while ((wait = TAILQ_FIRST(&pool->idle.list)))
 		upstream_close(upstream_of_wait(wait), false);

@@ -37,6 +37,8 @@ struct upstream_events { /* `arg` is of upstream_take(). Called from the loop on
 	 * in one of these two returns non-zero. */
 	int (*on_head)(void *arg, const struct http1_head *head);
 	int (*on_body)(void *arg, const char *data, size_t len);
+	/* All that was read has been handed over, and there is more to come. */
+	void (*on_turn)(void *arg);
 	/* The answer is whole; the upstream has gone back to the idle ones, or is closed. */
 	void (*on_complete)(void *arg);
 	/* It broke off; it is closed already. */

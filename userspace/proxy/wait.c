@@ -3,14 +3,14 @@
 
 #include <stddef.h>
 
-void wait_line_init(struct wait_line *line, uint64_t ms, void (*on_late)(struct wait *wait))
+void wait_line_init(struct wait_line *line, uint64_t ms, void (*on_late)(struct waiter *wait))
 {
 	TAILQ_INIT(&line->list);
 	line->ms = ms;
 	line->on_late = on_late;
 }
 
-void wait_stop(struct wait *wait)
+void wait_stop(struct waiter *wait)
 {
 	if (!wait->line)
 		return;
@@ -18,9 +18,9 @@ void wait_stop(struct wait *wait)
 	wait->line = NULL;
 }
 
-void wait_start(struct wait *wait, struct wait_line *line, uint64_t now_ms)
+void wait_start(struct waiter *wait, struct wait_line *line, uint64_t now_ms)
 {
-	struct wait *before;
+	struct waiter *before;
 
 	wait_stop(wait);
 	wait->line = line;
@@ -37,7 +37,7 @@ void wait_start(struct wait *wait, struct wait_line *line, uint64_t now_ms)
 
 void wait_line_tick(struct wait_line *line, uint64_t now_ms)
 {
-	struct wait *first;
+	struct waiter *first;
 
 	while ((first = TAILQ_FIRST(&line->list)) && first->due_ms <= now_ms) {
 		wait_stop(first);

@@ -13,22 +13,24 @@
 
 #define WAIT_TICK_MS 50
 
-struct wait { /* one who waits, for one thing at a time; zeroed memory */
-	TAILQ_ENTRY(wait) entry;
+/* One who waits, for one thing at a time; zeroed memory. Not "wait": macOS has a union of that
+ * name. */
+struct waiter {
+	TAILQ_ENTRY(waiter) entry;
 	struct wait_line *line; /* NULL: does not wait */
 	uint64_t due_ms;
 };
 
 struct wait_line {
-	TAILQ_HEAD(wait_list, wait) list;
+	TAILQ_HEAD(wait_list, waiter) list;
 	uint64_t ms;
-	void (*on_late)(struct wait *wait); /* it waits no more; may start it anew */
+	void (*on_late)(struct waiter *wait); /* it waits no more; may start it anew */
 };
 
-void wait_line_init(struct wait_line *line, uint64_t ms, void (*on_late)(struct wait *wait));
+void wait_line_init(struct wait_line *line, uint64_t ms, void (*on_late)(struct waiter *wait));
 /* From now on, whatever it waited for before. */
-void wait_start(struct wait *wait, struct wait_line *line, uint64_t now_ms);
-void wait_stop(struct wait *wait);
+void wait_start(struct waiter *wait, struct wait_line *line, uint64_t now_ms);
+void wait_stop(struct waiter *wait);
 /* Calls on_late for all that are due. */
 void wait_line_tick(struct wait_line *line, uint64_t now_ms);
 
