@@ -107,6 +107,23 @@ def free_port(address="::"):
             return port
 
 
+def samples(text):
+    """Of Prometheus text: NAME → [(labels, value)]"""
+    found = {}
+    for line in text.splitlines():
+        if match := re.match(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", line):
+            labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
+            found.setdefault(match[1], []).append((labels, float(match[3])))
+    return found
+
+
+def failures(metrics):
+    """Attempts that failed, and answers that say so, as they are counted."""
+    codes = metrics.get("megalith_http_requests_total", [])
+    return sum(value for _, value in metrics.get("megalith_http_retries_total", [])) + sum(
+        value for labels, value in codes if labels["code"].startswith("5"))
+
+
 def first_error(text):
     """What a sanitizer said, or nothing."""
     found = SANITIZER.search(text)
@@ -258,6 +275,7 @@ class Farm:
                          **(router or {})}
         self.net = f"127.{random.randrange(1, 250)}.{random.randrange(256)}"
         self.nodes, self.controller, self.router, self.admin = {}, None, None, None
+        self.seen_failures = 0
 
     # --- up and down ----------------------------------------------------------------------
 
@@ -469,15 +487,11 @@ class Farm:
         return json.loads(self.control("GET", "/v1/status"))
 
     def metrics(self):
-        """NAME → [(labels, value)], the controller's and the router's own."""
-        found = {}
-        for line in (self.control("GET", "/metrics")
-                     + self._ask_router("/metrics")[1]).splitlines():
-            match = re.match(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", line)
-            if match:
-                labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
-                found.setdefault(match[1], []).append((labels, float(match[3])))
-        return found
+        """NAME → [(labels, value)]. What the router counts is asked of itself: the controller hears
+        of it with the next report."""
+        found = samples(self.control("GET", "/metrics"))
+        found = {name: rows for name, rows in found.items() if not name.startswith("megalith_http_")}
+        return found | samples(self._ask_router("/metrics")[1])
 
     def metric(self, name, **labels):
         """Sum over the rows that have these labels."""
@@ -547,11 +561,23 @@ class Farm:
                 raise LabError("slots that did not come back: " + "; ".join(found))
             time.sleep(0.005)
 
+    def _settle(self):
+        """What a test has made the router say of nodes has reached the controller: else it is the
+        next test that finds them suspect."""
+        def told():
+            return failures(samples(self.control("GET", "/metrics"))) >= now
+        now = failures(samples(self._ask_router("/metrics")[1]))
+        if now != self.seen_failures:
+            with contextlib.suppress(LabError):  # what was counted is no promise of a report
+                wait_until(told, "the report", 1.2, 0.005)
+        self.seen_failures = now
+
     def calm(self):
         """Faults off, all nodes there and known to be."""
         for node in self.nodes.values():
             node.calm()
         if not self.direct:
+            self._settle()
             wait_until(lambda: self.healthy() and self.nodes_up() == self.full,
                        "all nodes up again", 10, 0.005)
 
