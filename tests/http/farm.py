@@ -87,7 +87,6 @@ ALIASES = {
     "fast": [{"persona": "swarm", "model": "llama3.2:3b"},
              {"persona": "swarm", "model": "llama3.2:1b"}],
     "gpt-4": "reasoning", "gpt-4o": "vision", "gpt-3.5-turbo": "fast",
-    "sim": [{"persona": "lab", "model": "raw:latest"}],  # as requests.cases asks for
 }
 
 
