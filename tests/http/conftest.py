@@ -69,6 +69,16 @@ def connect(farm):
         connection.close()
 
 
+@pytest.fixture
+def patient(farm):
+    """For nodes that have much to read before they answer."""
+    if farm.direct:
+        yield
+        return
+    with farm.configured(first_byte_timeout_ms=30000):
+        yield
+
+
 @pytest.fixture(scope="session")
 def npm():
     reason = npmclient.install()

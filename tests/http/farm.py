@@ -106,6 +106,23 @@ def free_port(address="::"):
             return port
 
 
+def samples(text):
+    """Of Prometheus text: NAME → [(labels, value)]"""
+    found = {}
+    for line in text.splitlines():
+        if match := re.match(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", line):
+            labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
+            found.setdefault(match[1], []).append((labels, float(match[3])))
+    return found
+
+
+def failures(metrics):
+    """Attempts that failed, and answers that say so, as they are counted."""
+    codes = metrics.get("megalith_http_requests_total", [])
+    return sum(value for _, value in metrics.get("megalith_http_retries_total", [])) + sum(
+        value for labels, value in codes if labels["code"].startswith("5"))
+
+
 def first_error(text):
     """What a sanitizer said, or nothing."""
     found = SANITIZER.search(text)
@@ -257,6 +274,7 @@ class Farm:
                          **(router or {})}
         self.net = f"127.{random.randrange(1, 250)}.{random.randrange(256)}"
         self.nodes, self.controller, self.router, self.admin = {}, None, None, None
+        self.seen_failures = 0
 
     # --- up and down ----------------------------------------------------------------------
 
@@ -340,16 +358,26 @@ class Farm:
             wait_until(self._answers, f"GET /health of the router at {self.router}", 5, 0.01)
         except LabError as error:
             print(f"farm: {error}")  # what needs the router fails, the rest need not
+        self.full = self.nodes_up()
 
-    def _answers(self):
-        connection = http.client.HTTPConnection(*self.router, timeout=5)
+    def _ask_router(self, path):
+        connection = http.client.HTTPConnection(*self.router, timeout=10)
         try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
         except OSError:
-            return False
+            return 0, ""
         finally:
             connection.close()
+
+    def _answers(self):
+        return self._ask_router("/health")[0] == 200
+
+    def nodes_up(self):
+        """As the router has heard of it: the plan reaches it a little after the status says so."""
+        status, text = self._ask_router("/health/readiness")
+        return json.loads(text)["nodes_up"] if status == 200 else 0
 
     def _find_proxy(self):
         pid = self.controller.child.pid
@@ -398,6 +426,24 @@ class Farm:
         part.write_text(json.dumps(document or self.config(), indent=2) + "\n")
         part.rename(self.config_path)
 
+    @contextlib.contextmanager
+    def configured(self, **router):
+        """Other settings of the router, meanwhile. An alias made for it tells when they are in
+        force."""
+        mark = f"mark-{random.randrange(1 << 32):08x}"
+        document = self.config()
+        document["router"].update(router)
+        document["models"][mark] = next(iter(self.aliases))
+        self.write_config(document)
+        self.ctl("reload")
+        try:
+            self.wait_model(mark)
+            yield
+        finally:
+            self.write_config()
+            self.ctl("reload")
+            self.wait_model(mark, there=False)
+
     def port(self, persona, service="llm"):
         return self.personas[persona]["listen"][service]
 
@@ -439,23 +485,12 @@ class Farm:
     def status(self):
         return json.loads(self.control("GET", "/v1/status"))
 
-    def router_metrics(self):
-        connection = http.client.HTTPConnection(*self.router, timeout=10)
-        try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
-        finally:
-            connection.close()
-
     def metrics(self):
-        """NAME → [(labels, value)], the controller's and the router's own."""
-        found = {}
-        for line in (self.control("GET", "/metrics") + self.router_metrics()).splitlines():
-            match = re.match(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", line)
-            if match:
-                labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
-                found.setdefault(match[1], []).append((labels, float(match[3])))
-        return found
+        """NAME → [(labels, value)]. What the router counts is asked of itself: the controller hears
+        of it with the next report."""
+        found = samples(self.control("GET", "/metrics"))
+        found = {name: rows for name, rows in found.items() if not name.startswith("megalith_http_")}
+        return found | samples(self._ask_router("/metrics")[1])
 
     def metric(self, name, **labels):
         """Sum over the rows that have these labels."""
@@ -493,12 +528,7 @@ class Farm:
     def wait_model(self, name, there=True):
         """The router has heard of it."""
         def known():
-            connection = http.client.HTTPConnection(*self.router, timeout=5)
-            try:
-                connection.request("GET", f"/v1/models/{name}")
-                return (connection.getresponse().status == 200) == there
-            finally:
-                connection.close()
+            return (self._ask_router(f"/v1/models/{name}")[0] == 200) == there
         self.wait_for(known, f"the router knows {name}: {there}")
 
     def busy(self, node, service=None):
@@ -530,12 +560,25 @@ class Farm:
                 raise LabError("slots that did not come back: " + "; ".join(found))
             time.sleep(0.005)
 
+    def _settle(self):
+        """What a test has made the router say of nodes has reached the controller: else it is the
+        next test that finds them suspect."""
+        def told():
+            return failures(samples(self.control("GET", "/metrics"))) >= now
+        now = failures(samples(self._ask_router("/metrics")[1]))
+        if now != self.seen_failures:
+            with contextlib.suppress(LabError):  # what was counted is no promise of a report
+                wait_until(told, "the report", 1.2, 0.005)
+        self.seen_failures = now
+
     def calm(self):
         """Faults off, all nodes there and known to be."""
         for node in self.nodes.values():
             node.calm()
         if not self.direct:
-            wait_until(self.healthy, "all nodes up again", 10, 0.005)
+            self._settle()
+            wait_until(lambda: self.healthy() and self.nodes_up() == self.full,
+                       "all nodes up again", 10, 0.005)
 
     def logs(self):
         return "".join(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}"

@@ -182,7 +182,7 @@ def test_hop__too_much_in_chunks(farm, connect):
         pytest.fail("413 was lost: the router did not linger")
 
 
-def test_hop__the_largest_body_that_is_allowed(lab, connect):
+def test_hop__the_largest_body_that_is_allowed(lab, patient, connect):
     lab.play(answers(WHOLE))
     document = WHOLE.ask(MODEL)
     document["pad"] = ""

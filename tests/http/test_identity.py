@@ -180,7 +180,7 @@ def test_identity__the_same_in_chunks_of_one_byte(lab, connect, name):
     assert lab.requests[0].body == wanted
 
 
-def test_identity__ten_megabytes_around_the_model(lab, connect):
+def test_identity__ten_megabytes_around_the_model(lab, patient, connect):
     image = "data:image/png;base64," + "QUJD" * 2_500_000
     body = json.dumps({"messages": [{"content": image}], "model": "lab/raw", "tail": 1}).encode()
     lab.play(lambda request: request.answer())

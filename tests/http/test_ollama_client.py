@@ -85,7 +85,7 @@ def test_ollama__show(ollama, name):
     assert ollama.run("show", {"model": name})["data"]["details"]
 
 
-def test_ollama__image_of_10_mb(ollama):
+def test_ollama__image_of_10_mb(ollama, patient):
     message = {"role": "user", "content": "what?", "images": [{"$blob": BIG}]}
     data = ollama.run("chat", {"model": "vision", "messages": [message]})["data"]
     assert " says hello" in data["message"]["content"]
@@ -93,7 +93,7 @@ def test_ollama__image_of_10_mb(ollama):
 
 @router
 @pytest.mark.parametrize("dialect", CASES[2:], ids=str)
-def test_ollama__image_of_10_mb_arrives_as_it_was_sent(ollama, lab, dialect):
+def test_ollama__image_of_10_mb_arrives_as_it_was_sent(ollama, patient, lab, dialect):
     lab.play(answers(dialect))
     message = {"role": "user", "content": "what?", "images": [{"$blob": BIG}]}
     call = ollama.start("chat", {"model": "lab/raw", "messages": [message],

@@ -123,14 +123,14 @@ def vision():
         {"type": "image_url", "image_url": {"url": {"$url": BIG}}}]}]
 
 
-def test_openai__image_of_10_mb(openai):
+def test_openai__image_of_10_mb(openai, patient):
     data = openai.run("chat.completions.create", {"model": "vision", "messages": vision()})["data"]
     assert " says hello" in data["choices"][0]["message"]["content"]
 
 
 @router
 @pytest.mark.parametrize("dialect", CASES[:2], ids=str)
-def test_openai__image_of_10_mb_arrives_as_it_was_sent(openai, lab, dialect):
+def test_openai__image_of_10_mb_arrives_as_it_was_sent(openai, patient, lab, dialect):
     lab.play(answers(dialect))
     call = openai.start("chat.completions.create", {
         "model": "lab/raw", "messages": vision(), "stream": dialect.stream})

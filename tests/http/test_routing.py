@@ -312,6 +312,8 @@ def test_metrics__requests_are_counted_by_model_node_and_code(farm, connect):
     for name in ("megalith_http_first_byte_seconds", "megalith_http_overhead_seconds"):
         assert name + "_bucket" in names and name + "_count" in names
     assert "megalith_http_queue_length" in names
+    farm.wait_for(lambda: "megalith_http_requests_total" in farm.control("GET", "/metrics"),
+                  "the controller tells them too")
 
 
 def test_metrics__an_unknown_model_makes_no_new_label(farm, connect):

@@ -13,7 +13,7 @@ from dialect import CASES
 
 pytestmark = [pytest.mark.router, pytest.mark.skipif(
     not shutil.which("slowhttptest"), reason="slowhttptest is not installed: run `make deps` as root")]
-SECONDS, CONNECTIONS = 8, 200
+SECONDS, CONNECTIONS = 6, 200
 LATE_MS = 50  # p99, more than without the attack
 
 MODES = {
