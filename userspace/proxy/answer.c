@@ -22,7 +22,7 @@ void answer_send(struct request *request, int status, const char *type, const ch
 
 	if (!keep)
 		down->keep_alive = false;
-	buf_printf(&out, "HTTP/1.1 %d %s\r\n", status, http1_reason(status));
+	forward_status_line(&out, status);
 	if (type)
 		buf_printf(&out, "content-type: %s\r\n", type);
 	buf_printf(&out, "content-length: %zu\r\n%s", len, fields ? fields : "");

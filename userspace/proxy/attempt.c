@@ -269,19 +269,34 @@ static int write_parts(struct request *request, uv_buf_t *parts, unsigned n)
 	return 0;
 }
 
+/* "LENGTH CRLF" of a chunk. Returns its length. */
+static size_t chunk_head(char text[20], size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t n = 1;
+
+	for (size_t rest = len >> 4; rest; rest >>= 4)
+		n++;
+	for (size_t i = n; i--; len >>= 4)
+		text[i] = digits[len & 15];
+	text[n] = '\r';
+	text[n + 1] = '\n';
+	return n + 2;
+}
+
 /* Bytes of the body, in the framing that the head has announced. */
 static int write_body(struct request *request, const char *data, size_t len)
 {
-	char size[24], *bytes;
+	char size[20], *bytes;
 	uv_buf_t parts[3];
-	int digits;
+	size_t digits;
 
 	memcpy(&bytes, &data, sizeof(bytes)); /* libuv wants no const */
 	if (!request->node_chunked) {
 		parts[0] = uv_buf_init(bytes, (unsigned)len);
 		return write_parts(request, parts, 1);
 	}
-	digits = snprintf(size, sizeof(size), "%zx\r\n", len);
+	digits = chunk_head(size, len);
 	parts[0] = uv_buf_init(size, (unsigned)digits);
 	parts[1] = uv_buf_init(bytes, (unsigned)len);
 	parts[2] = uv_buf_init(size + digits - 2, 2);

@@ -313,12 +313,18 @@ static void down_discard(struct downstream *down, size_t len)
 		down_close(down, false);
 }
 
+/* A body goes to its place at once, where that is known: see take_body(). */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
 {
 	const struct downstream *down = handle->data;
+	size_t len;
+	char *place = down->request ? request_room(down->request, &len) : NULL;
 
 	(void)suggested;
-	*room = uv_buf_init(down->router->scratch, ROUTER_SCRATCH);
+	if (place)
+		*room = uv_buf_init(place, (unsigned)len);
+	else
+		*room = uv_buf_init(down->router->scratch, ROUTER_SCRATCH);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *data)

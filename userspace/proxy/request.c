@@ -529,13 +529,32 @@ static int take_body(struct request *request, const char *data, size_t len)
 		return down->request ? 0 : -1;
 	if (!request->body.cap && length > 0 && length <= ROUTER_RESERVE_MAX)
 		buf_reserve(&request->body, (size_t)length);
-	buf_add(&request->body, data, len);
+	if (data == request->body.data + request->body.len) { /* read in place */
+		request->body.len += len;
+		request->body.data[request->body.len] = '\0';
+	} else {
+		buf_add(&request->body, data, len);
+	}
 	if (buf_failed(&request->body)) {
 		refuse_now(request, REFUSAL_LOCAL, RETRY_AFTER, "out of memory");
 		return -1;
 	}
 	request->router->held_bytes += len;
 	return 0;
+}
+
+char *request_room(const struct request *request, size_t *len)
+{
+	const struct buf *body = &request->body;
+	int64_t length = request->state == REQUEST_RECEIVING && request->head
+				 ? request->head->content_length
+				 : -1;
+
+	if (!body->len || request->streamed || request->refused || length < 0 ||
+	    body->cap <= (size_t)length || body->len >= (size_t)length)
+		return NULL;
+	*len = (size_t)length - body->len;
+	return body->data + body->len;
 }
 
 /* Of a refused request, or one that needs no body. */

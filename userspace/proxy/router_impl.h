@@ -8,6 +8,7 @@
 #define PROXY_ROUTER_IMPL_H
 
 #include <sys/queue.h>
+#include <time.h>
 
 #include "core/tally.h"
 #include "net/http1.h"
@@ -191,6 +192,8 @@ struct router {
 	unsigned timers; /* not closed yet */
 	size_t n_downs, n_requests, held_bytes;
 	uint64_t ids;
+	time_t date_s; /* of the text */
+	char date[40]; /* as in the field "date" */
 	uint32_t seed;
 	bool paused, stopping, freeing;
 	char scratch[ROUTER_SCRATCH];	 /* what clients send */
@@ -224,6 +227,8 @@ void down_on_linger_late(struct waiter *wait);
  */
 int request_begin(struct downstream *down, const struct http1_head *head);
 int request_body(struct request *request, const char *data, size_t len); /* non-zero: stop */
+/* Where the next bytes of its body may be read to; NULL: nowhere in particular. */
+char *request_room(const struct request *request, size_t *len);
 void request_received(struct request *request); /* its body is complete */
 void request_abandon(struct request *request);	/* the client is gone; frees it */
 void request_steer(struct request *request);	/* looks for a node, waits, or gives up */
@@ -256,6 +261,7 @@ void attempt_drop(struct request *request);    /* the node's connection is close
 void forward_request(const struct request *request, struct buf *out, int64_t length);
 void forward_response(const struct request *request, const struct http1_head *head,
 		      struct buf *out);
+void forward_status_line(struct buf *out, int status);
 /* The lines that every answer carries. */
 void forward_marks(const struct request *request, struct buf *out);
 

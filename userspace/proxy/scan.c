@@ -217,9 +217,11 @@ static inline int string_ends(struct scan *s, struct piece *p)
 
 #define EACH(byte) (UINT64_MAX / 255 * (byte))
 
-/* Is there a quote, a backslash, a control character or a byte beyond ASCII among the eight? A
- * subtraction borrows from the next byte only behind one that is found already. */
-static bool is_special(uint64_t x)
+/*
+ * A bit for the first quote, backslash, control character or byte beyond ASCII among the eight, and
+ * perhaps some behind it: a subtraction borrows from the next byte only behind one that is found.
+ */
+static uint64_t specials(uint64_t x)
 {
 	return (x | (x - EACH(0x20)) | ((x ^ EACH('"')) - EACH(1)) | ((x ^ EACH('\\')) - EACH(1))) &
 	       EACH(0x80);
@@ -227,13 +229,18 @@ static bool is_special(uint64_t x)
 
 static const unsigned char *skip_plain(const unsigned char *at, const unsigned char *end)
 {
-	uint64_t x;
+	uint64_t x, found;
 
-	while (end - at >= (ptrdiff_t)sizeof(x)) {
+	for (; end - at >= (ptrdiff_t)sizeof(x); at += sizeof(x)) {
 		memcpy(&x, at, sizeof(x));
-		if (is_special(x))
-			break;
-		at += sizeof(x);
+		found = specials(x);
+		if (!found)
+			continue;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+		return at + __builtin_ctzll(found) / 8;
+#else
+		break;
+#endif
 	}
 	while (at < end && *at >= 0x20 && *at < 0x80 && *at != '"' && *at != '\\')
 		at++;
@@ -286,29 +293,6 @@ static inline int in_utf8(struct scan *s, struct piece *p)
 	return 0;
 }
 
-static inline int in_string(struct scan *s, struct piece *p)
-{
-	const unsigned char *from = p->at, *seen;
-
-	do {
-		p->at = seen = skip_plain(p->at, p->end);
-		if (p->at < p->end && *p->at >= 0x80)
-			p->at = skip_utf8(p->at, p->end);
-	} while (p->at != seen);
-	keep(s, from, (size_t)(p->at - from));
-	if (p->at == p->end)
-		return 0;
-	if (*p->at >= 0x80)
-		return utf8_begins(s, p);
-	if (*p->at == '"')
-		return string_ends(s, p);
-	if (*p->at != '\\')
-		return fail(s, p, "a control character in a string");
-	p->at++;
-	s->state = IN_ESCAPE;
-	return 0;
-}
-
 /* RFC 8259 §7; 0: nothing. */
 static unsigned escape_means(unsigned char kind)
 {
@@ -330,6 +314,43 @@ static unsigned escape_means(unsigned char kind)
 	default:
 		return 0;
 	}
+}
+
+/* As far as a string needs no thought: plain bytes, whole sequences of UTF-8 and, where nobody wants
+ * to know what it says, short escapes. */
+static const unsigned char *skip_easy(const struct scan *s, const unsigned char *at,
+				      const unsigned char *end)
+{
+	const unsigned char *seen;
+
+	do {
+		at = seen = skip_plain(at, end);
+		if (at < end && *at >= 0x80)
+			at = skip_utf8(at, end);
+		else if (end - at >= 2 && *at == '\\' && s->keep == KEEP_NOTHING &&
+			 escape_means(at[1]))
+			at += 2;
+	} while (at != seen);
+	return at;
+}
+
+static inline int in_string(struct scan *s, struct piece *p)
+{
+	const unsigned char *from = p->at;
+
+	p->at = skip_easy(s, from, p->end);
+	keep(s, from, (size_t)(p->at - from));
+	if (p->at == p->end)
+		return 0;
+	if (*p->at >= 0x80)
+		return utf8_begins(s, p);
+	if (*p->at == '"')
+		return string_ends(s, p);
+	if (*p->at != '\\')
+		return fail(s, p, "a control character in a string");
+	p->at++;
+	s->state = IN_ESCAPE;
+	return 0;
 }
 
 static inline int in_escape(struct scan *s, struct piece *p)
