@@ -52,6 +52,7 @@ class Request:
     def answer(self, status=200, body=OK, *fields):
         lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}",
                  "Content-Type: application/json", *fields]
+        self.done = True
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def chunk(self, data):
@@ -63,6 +64,7 @@ class Request:
                                f"Content-Type: {kind}", *fields]).encode() + b"\r\n\r\n")
 
     def end(self):
+        self.done = True  # before the other side can know it
         self.send(b"0\r\n\r\n")
 
     def document(self):
