@@ -323,8 +323,10 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
 	(void)suggested;
 	if (place)
 		*room = uv_buf_init(place, (unsigned)len);
-	else
-		*room = uv_buf_init(down->router->scratch, ROUTER_SCRATCH);
+	else /* little, where a body may begin: the rest of it need not be copied */
+		*room = uv_buf_init(down->router->scratch, down->state == DOWN_HEAD
+								   ? ROUTER_FIRST_READ
+								   : ROUTER_SCRATCH);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *data)

@@ -22,6 +22,7 @@
 #include "proxy/wait.h"
 
 #define ROUTER_SCRATCH	   65536
+#define ROUTER_FIRST_READ  16384
 #define ROUTER_UNSENT_MAX  65536   /* of an answer, before its node has to wait */
 #define ROUTER_PENDING_MAX 65536   /* pipelined bytes behind a request */
 #define ROUTER_HOLD_MAX	   65536   /* of a stream whose first event is not there yet */
