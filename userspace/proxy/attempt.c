@@ -55,7 +55,8 @@ static size_t add_name(struct request *request)
 	return request->out.len - before;
 }
 
-/* The body, with the name in it replaced: pieces of `request->body` around one of `request->out`. */
+/* The body, with the name in it replaced: pieces of `request->body` around one of `request->out`.
+ */
 static void send_whole(struct request *request)
 {
 	struct buf *out = &request->out;
@@ -67,9 +68,9 @@ static void send_whole(struct request *request)
 	if (request->asked)
 		name = add_name(request);
 	head_at = out->len;
-	forward_request(request, out,
-			(int64_t)(request->body.len - (request->asked ? request->model_len : 0) +
-				  name));
+	forward_request(
+		request, out,
+		(int64_t)(request->body.len - (request->asked ? request->model_len : 0) + name));
 	if (buf_failed(out)) {
 		request_failed(request, ATTEMPT_LOCAL, "out of memory here");
 		return;

@@ -17,20 +17,34 @@ static bool one_of(const char *name, const char *const *list)
 	return false;
 }
 
-static const char *const hop_fields[] = {"connection",	      "keep-alive", "proxy-connection",
-					 "te",		      "trailer",    "transfer-encoding",
-					 "upgrade",	      "http2-settings", "content-length",
-					 "proxy-authenticate", "proxy-authorization", NULL};
+static const char *const hop_fields[] = {"connection",
+					 "keep-alive",
+					 "proxy-connection",
+					 "te",
+					 "trailer",
+					 "transfer-encoding",
+					 "upgrade",
+					 "http2-settings",
+					 "content-length",
+					 "proxy-authenticate",
+					 "proxy-authorization",
+					 NULL};
 
 /* Made by us, or meant for us. */
-static const char *const request_fields[] = {
-	"host",		     "expect",		 "x-request-id",	"forwarded",
-	"x-forwarded-for",   "x-forwarded-host", "x-forwarded-proto",	"x-forwarded-port",
-	"x-real-ip",	     NULL};
+static const char *const request_fields[] = {"host",
+					     "expect",
+					     "x-request-id",
+					     "forwarded",
+					     "x-forwarded-for",
+					     "x-forwarded-host",
+					     "x-forwarded-proto",
+					     "x-forwarded-port",
+					     "x-real-ip",
+					     NULL};
 /* The router's keys are not the nodes'. */
 static const char *const key_fields[] = {"authorization", "x-api-key", NULL};
-static const char *const response_fields[] = {"x-request-id",	    "x-megalith-node",
-					      "x-megalith-persona", "x-megalith-model",
+static const char *const response_fields[] = {"x-request-id",	     "x-megalith-node",
+					      "x-megalith-persona",  "x-megalith-model",
 					      "x-megalith-attempts", NULL};
 
 static void add_number(struct buf *out, uint64_t number)
@@ -120,8 +134,7 @@ void forward_request(const struct request *request, struct buf *out, int64_t len
 {
 	const struct http1_head *head = request->head;
 	const char *connection = http1_field(head, "connection");
-	const struct plan_endpoint *to =
-		&request->router->view->plan->endpoints[request->endpoint];
+	const struct plan_endpoint *to = &request->router->view->plan->endpoints[request->endpoint];
 	char text[ADDR_TEXT_MAX];
 
 	buf_reserve(out, 512);
@@ -189,8 +202,7 @@ static void add_framing(const struct request *request, const struct http1_head *
 		buf_puts(out, "connection: keep-alive\r\n");
 }
 
-void forward_response(const struct request *request, const struct http1_head *head,
-		      struct buf *out)
+void forward_response(const struct request *request, const struct http1_head *head, struct buf *out)
 {
 	const char *connection = http1_field(head, "connection");
 	bool date = false, cached = false, accel = false;

@@ -219,8 +219,9 @@ static inline int string_ends(struct scan *s, struct piece *p)
 #define WIDE 16
 typedef signed char wide __attribute__((vector_size(WIDE)));
 
-/* For each of the sixteen bytes 0xff where it is a quote, a backslash, a control character or a byte
- * beyond ASCII (which is below 0x20, as a signed one), in two halves in the order of memory. */
+/* For each of the sixteen bytes 0xff where it is a quote, a backslash, a control character or a
+ * byte beyond ASCII (which is below 0x20, as a signed one), in two halves in the order of memory.
+ */
 static inline void specials(const unsigned char *at, uint64_t found[2])
 {
 	wide x;
@@ -307,8 +308,8 @@ static const unsigned char escape_means[256] = {
 	['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
 };
 
-/* As far as a string needs no thought: plain bytes, whole sequences of UTF-8 and, where nobody wants
- * to know what it says, short escapes. */
+/* As far as a string needs no thought: plain bytes, whole sequences of UTF-8 and, where nobody
+ * wants to know what it says, short escapes. */
 static const unsigned char *skip_easy(const struct scan *s, const unsigned char *at,
 				      const unsigned char *end)
 {

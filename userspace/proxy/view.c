@@ -304,7 +304,7 @@ enum view_answer view_pick(struct view *view, const struct view_ask *ask, size_t
 	}
 	if (*endpoint == CHOOSE_NONE)
 		answer = view_full(view, ask->row) || view_returning(view, ask) ? VIEW_FULL
-										 : VIEW_NOBODY;
+										: VIEW_NOBODY;
 	view_mark(view, ask->tried, ask->n_tried, false);
 	view_mark_row(view, ask, false, false);
 	return answer;
