@@ -29,6 +29,7 @@
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
 #define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
 #define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
+#define ROUTER_LOAD_MS	   150	   /* so old may be what the kernel counts */
 #define ROUTER_LINGER_MS   5000	   /* for a client that has been refused and still sends */
 #define ROUTER_LINGER_MAX  ((size_t)256 << 20) /* bytes of it that are thrown away */
 #define ROUTER_STALL_MS	   60000 /* a client that takes no byte of what waits for it */
