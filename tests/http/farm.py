@@ -86,6 +86,8 @@ ALIASES = {
     "vision": [{"persona": "media-lab", "model": "llama3.2-vision:latest"}],
     "fast": [{"persona": "swarm", "model": "llama3.2:3b"},
              {"persona": "swarm", "model": "llama3.2:1b"}],
+    "chat": {"targets": [{"persona": "cruncher", "model": "deepseek-r1:latest"},
+                         {"persona": "fat-brain", "model": "llama3:70b"}], "affinity": "session"},
     "gpt-4": "reasoning", "gpt-4o": "vision", "gpt-3.5-turbo": "fast",
 }
 

@@ -38,7 +38,7 @@ struct view {
 	struct mg_node *nodes;	 /* as choose() wants them, counts included */
 	struct view_live *live;	 /* by endpoint */
 	bool *skip;		 /* scratch of view_pick(), all false in between */
-	uint64_t load_ms; /* when the kernel\'s counts were last heard of */
+	uint64_t load_ms;	 /* when the kernel\'s counts were last heard of */
 };
 
 enum view_answer {
