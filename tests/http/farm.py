@@ -47,6 +47,7 @@ CALM = {"slots": 64, "tps": 2000, "ttft_ms": 1, "tokens": 8, "token_bytes": 0, "
         "stamp": False, "status": 0, "fail": "none", "fail_times": 0}
 
 QUEUE_MS, QUEUE_LENGTH, FIRST_BYTE_MS, MAX_BODY_MB = 1200, 4, 400, 16
+PUSH_STEP = 16384
 PROBE = {"interval_ms": 200, "timeout_ms": 150, "rise": 1, "fall": 2}
 
 
@@ -127,6 +128,20 @@ def first_error(text):
     """What a sanitizer said, or nothing."""
     found = SANITIZER.search(text)
     return found.group(0) if found else ""
+
+
+def pushed_until_stuck(push, most=64 << 20):
+    """push(size) for growing sizes, until it returns False: what the kernel takes for a client that
+    does not read, and a little more. Coarse at first. The last size."""
+    size, step = PUSH_STEP, 16 * PUSH_STEP
+    while size < most:
+        if push(size):
+            size += step
+        elif step > PUSH_STEP:
+            size, step = max(PUSH_STEP, size - 16 * PUSH_STEP), PUSH_STEP
+        else:
+            return size
+    raise LabError(f"the kernel takes {most} bytes")
 
 
 class Process:
