@@ -27,6 +27,7 @@ class Case:
     status: int = 0        # of a refusal
     seen: bytes | None = b""  # None: does not matter
     head: bool = False     # answers a HEAD
+    parser: bool = False   # the router's verdict is another
 
     def messages(self):
         """What is seen of each whole message: (b"GET /" or b"200", body)."""
@@ -72,8 +73,8 @@ def read(name):
             cases[-1].seen = None
         elif mark == "~ ":
             cases[-1].seen += decode(rest, lets)
-        elif line == "+ head":
-            cases[-1].head = True
+        elif line in ("+ head", "+ parser"):
+            setattr(cases[-1], rest, True)
         else:
             raise ValueError(f"{name}:{number}: no such line")
     names = [case.name for case in cases]

@@ -46,6 +46,8 @@ class Gateway:
     """Programs, configuration and folders in one place that an ordinary user may enter."""
 
     def __init__(self, daemon, *arguments):
+        if not (BUILD / daemon).exists():
+            pytest.fail(f"{BUILD / daemon} is not built: `make http` does it")
         self.arguments = arguments
         self.running = []
         self.dir = Path(tempfile.mkdtemp(prefix="megalith-portable-"))

@@ -305,7 +305,7 @@ def test_metrics__requests_are_counted_by_model_node_and_code(farm, connect):
     before = count()
     for _ in range(3):
         dialect.text(connect().ask("POST", dialect.path, dialect.ask("phi")))
-    farm.wait_for(lambda: count() == before + 3, "three more requests are counted")
+    farm.wait_for(lambda: count() >= before + 3, "three more requests are counted")
     labels = [row for row, _ in farm.metrics()["megalith_http_requests_total"]]
     assert all(row.keys() >= {"model", "node", "code"} for row in labels)
     names = set(farm.metrics())

@@ -397,6 +397,7 @@ static void test_simnode_apis__comfyui_history(void **state)
 	struct simnode_options options = fast();
 	struct rig *rig;
 	char id[128], target[200];
+	struct outcome outcome;
 
 	(void)state;
 	options.ttft_ms = 0;
@@ -408,6 +409,9 @@ static void test_simnode_apis__comfyui_history(void **state)
 		      "\"images\":[{\"filename\":\"n1_00070_.png\",\"subfolder\":\"\",\"type\":"
 		      "\"output\"}]");
 	expect_answer(rig, "/history", 200, "n1_00007_.png");
+	outcome = ask(rig, "GET", "/history", NULL);
+	assert_int_equal(count_of(outcome.body.data, "n1_"), 64);
+	buf_fini(&outcome.body);
 	expect_answer(rig, "/history/none", 200, "{}");
 	expect_answer(rig, "/view?filename=n1_00070_.png&type=output", 200, "\x89PNG\r\n");
 	expect_answer(rig, "/view?filename=n1_00006_.png", 404, "");

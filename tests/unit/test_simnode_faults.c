@@ -99,6 +99,23 @@ static void test_simnode_faults__connections_that_end(void **state)
 		try_fault(&rows[i]);
 }
 
+/* A client that counts misses the rest. */
+static void test_simnode_faults__truncated_answers_are_short(void **state)
+{
+	struct simnode_options options = fast();
+	struct rig *rig = rig_new(&options, "ollama");
+	struct outcome outcome;
+
+	(void)state;
+	set_fail(rig, "truncate");
+	outcome = ask(rig, "POST", "/api/generate", GENERATE_1);
+	assert_int_equal(outcome.status, 200);
+	assert_int_equal(outcome.reason, PROBE_CLOSED);
+	assert_true(ends_with(&outcome.body, "}"));
+	buf_fini(&outcome.body);
+	rig_free(rig);
+}
+
 static void test_simnode_faults__answers_kept_alive(void **state)
 {
 	static const struct {
@@ -484,8 +501,11 @@ static void test_simnode_faults__remembers_64_ids(void **state)
 	struct rig *rig = rig_new(&options, "ollama");
 	struct json *document;
 	char fields[64];
+	int first;
 
 	(void)state;
+	first = post(rig, "/api/chat", "x-request-id: first\r\n", ENDLESS);
+	wait_stat(rig, "active", 1);
 	for (unsigned i = 0; i < 70; i++) {
 		struct seen seen;
 		int fd;
@@ -502,6 +522,13 @@ static void test_simnode_faults__remembers_64_ids(void **state)
 	assert_int_equal(number_of(id_of(document, "r6"), "finished"), 1);
 	assert_int_equal(number_of(id_of(document, "r69"), "finished"), 1);
 	assert_int_equal(number_of(document, "finished"), 70);
+	json_free(document);
+	/* It is counted, but not under whoever has the place of its record now. */
+	close(first);
+	wait_stat(rig, "aborted", 1);
+	document = stats(rig);
+	for (const struct json *id = json_first(json_get(document, "ids")); id; id = json_next(id))
+		assert_int_equal(number_of(id, "aborted"), 0);
 	json_free(document);
 	rig_free(rig);
 }
@@ -715,6 +742,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_simnode_faults__connections_that_end),
+		cmocka_unit_test(test_simnode_faults__truncated_answers_are_short),
 		cmocka_unit_test(test_simnode_faults__answers_kept_alive),
 		cmocka_unit_test(test_simnode_faults__connection_lives_on),
 		cmocka_unit_test(test_simnode_faults__slow_head),

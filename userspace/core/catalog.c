@@ -167,10 +167,10 @@ static int text_keep(struct building *b, char **place, const char *text)
 {
 	size_t len;
 
-	if (*place || !text || !catalog_text_fits(text))
+	if (*place || !text)
 		return 0;
 	len = strlen(text);
-	if (b->texts + len > CATALOG_TEXTS_MAX)
+	if (b->texts + len > CATALOG_TEXTS_MAX || !catalog_text_fits(text))
 		return 0;
 	b->texts += len;
 	*place = strdup(text);

@@ -202,8 +202,7 @@ static int add_everybody(struct plan_row *row, const struct wanted *wanted)
 	static const char nobody[MG_NAME_MAX];
 
 	for (size_t i = 0; i < plan->n_rows; i++) {
-		if (plan->rows[i].n_tiers &&
-		    add_tier(row, &plan->rows[i].tiers[0], nobody, wanted))
+		if (plan->rows[i].n_tiers && add_tier(row, &plan->rows[i].tiers[0], nobody, wanted))
 			return -ENOMEM;
 	}
 	return 0;
@@ -301,7 +300,8 @@ static const struct catalog_model *find_model(const struct catalog *catalog, con
 	return NULL;
 }
 
-/* "PERSONA/MODEL": copies the persona; returns the model, or NULL when it is nothing of the kind. */
+/* "PERSONA/MODEL": copies the persona; returns the model, or NULL when it is nothing of the kind.
+ */
 static const char *split_persona(const struct plan *plan, const char *name,
 				 char persona[MG_NAME_MAX])
 {

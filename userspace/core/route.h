@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a client's model name means: an ordered list of targets, each with the endpoints that may
- * serve it and the name to ask them for. Pure; a cache over one plan and its catalog, made anew with
- * each plan. Which endpoint of a target takes a request is choose.h's business.
+ * serve it and the name to ask them for. Pure; a cache over one plan and its catalog, made anew
+ * with each plan. Which endpoint of a target takes a request is choose.h's business.
  *
  * A name is, in this order: an alias; a model that some node has; PERSONA/MODEL. Of a target's
  * persona those endpoints count whose engine is one for language models and that have the model, or

@@ -16,8 +16,9 @@ struct tally_row {
 	char text[];
 };
 
-static const uint64_t bounds_us[TALLY_BUCKETS] = {50,	  100,	  250,	   500,	    1000,    2500,    5000,
-						  10000, 50000, 100000, 500000, 1000000, 10000000, 60000000};
+static const uint64_t bounds_us[TALLY_BUCKETS] = {50,	  100,	   250,	     500,     1000,
+						  2500,	  5000,	   10000,    50000,   100000,
+						  500000, 1000000, 10000000, 60000000};
 static const char *const bounds_text[TALLY_BUCKETS] = {
 	"0.00005", "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005",
 	"0.01",	   "0.05",   "0.1",	"0.5",	  "1",	   "10",     "60"};
@@ -188,10 +189,12 @@ void tally_write(const struct tally *tally, struct buf *out)
 {
 	write_requests(tally, out);
 	write_histogram(&tally->first_byte, "megalith_http_first_byte_seconds",
-			"From the whole request to the first byte of the answer that is sent on.", out);
-	write_histogram(&tally->overhead, "megalith_http_overhead_seconds",
-			"From the whole request to the moment the first node is asked: the router's own.",
+			"From the whole request to the first byte of the answer that is sent on.",
 			out);
+	write_histogram(
+		&tally->overhead, "megalith_http_overhead_seconds",
+		"From the whole request to the moment the first node is asked: the router's own.",
+		out);
 	family(out, "megalith_http_queue_length", "gauge", "Requests that wait for room.");
 	buf_printf(out, "megalith_http_queue_length %" PRIu64 "\n", tally->queued);
 	family(out, "megalith_http_retries_total", "counter",
@@ -206,7 +209,8 @@ void tally_write(const struct tally *tally, struct buf *out)
 
 /* ---- the report ---- */
 
-static void write_numbers(struct json_writer *w, const char *name, const uint64_t *numbers, size_t n)
+static void write_numbers(struct json_writer *w, const char *name, const uint64_t *numbers,
+			  size_t n)
 {
 	json_name(w, name);
 	json_begin(w, '[');

@@ -43,7 +43,7 @@ struct tally {
 	uint64_t refusals[TALLY_REFUSAL_COUNT];
 	uint64_t retries; /* attempts after one that failed */
 	struct tally_histogram first_byte, overhead;
-	uint64_t queued; /* now */
+	uint64_t queued;	 /* now */
 	struct tally_row **rows; /* hash table */
 	size_t n_rows;
 };

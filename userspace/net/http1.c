@@ -443,10 +443,17 @@ void http1_expect_no_body(struct http1 *parser)
 	parser->no_body = true;
 }
 
+static bool is_named(const struct http1_field *field, const char *name, size_t len)
+{
+	return field->name_len == len && !memcmp(field->name, name, len);
+}
+
 const char *http1_field(const struct http1_head *head, const char *name)
 {
+	size_t len = strlen(name);
+
 	for (size_t i = 0; i < head->n_fields; i++) {
-		if (!strcmp(head->fields[i].name, name))
+		if (is_named(&head->fields[i], name, len))
 			return head->fields[i].value;
 	}
 	return NULL;
@@ -470,10 +477,12 @@ bool http1_list_has(const char *list, size_t len, const char *token)
 
 bool http1_has_token(const struct http1_head *head, const char *name, const char *token)
 {
+	size_t len = strlen(name);
+
 	for (size_t i = 0; i < head->n_fields; i++) {
 		const struct http1_field *field = &head->fields[i];
 
-		if (!strcmp(field->name, name) &&
+		if (is_named(field, name, len) &&
 		    http1_list_has(field->value, field->value_len, token))
 			return true;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the router answers itself: lists of models, health, and every refusal. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ void answer_send(struct request *request, int status, const char *type, const ch
 
 	if (!keep)
 		down->keep_alive = false;
-	buf_printf(&out, "HTTP/1.1 %d %s\r\n", status, http1_reason(status));
+	forward_status_line(&out, status);
 	if (type)
 		buf_printf(&out, "content-type: %s\r\n", type);
 	buf_printf(&out, "content-length: %zu\r\n%s", len, fields ? fields : "");
@@ -45,6 +46,58 @@ void answer_send(struct request *request, int status, const char *type, const ch
 		request_finish(request);
 	}
 	buf_fini(&out);
+}
+
+void request_refuse_now(struct request *request, enum refusal why, const char *fields,
+			const char *text)
+{
+	const struct refusal_about *about = &refusal_about[why];
+	struct buf body = {0};
+
+	dialect_error(&body, request->path->dialect, why, text);
+	attempt_drop(request);
+	request_release(request);
+	answer_send(request, about->status, "application/json", fields, body.data, body.len);
+	buf_fini(&body);
+}
+
+/*
+ * With a small body still to come: it is read and thrown away first, so that the connection can go
+ * on. Else the connection ends with the answer.
+ */
+void request_refuse_with(struct request *request, enum refusal why, const char *fields,
+			 const char *text)
+{
+	const struct http1_head *head = request->head;
+	struct refused *refused;
+
+	if (request->state == REQUEST_RECEIVING && request->has_body && !request->body_complete &&
+	    !request->streamed && !request->refused && !*http1_error(request->down->parser) &&
+	    head->content_length <= ROUTER_DRAIN_MAX && !http1_field(head, "expect")) {
+		refused = calloc(1, sizeof(*refused));
+		if (refused) {
+			refused->why = why;
+			snprintf(refused->fields, sizeof(refused->fields), "%s",
+				 fields ? fields : "");
+			snprintf(refused->text, sizeof(refused->text), "%s", text);
+			request->refused = refused;
+			return;
+		}
+	}
+	request_refuse_now(request, why, fields, text);
+}
+
+void request_refuse(struct request *request, enum refusal why, const char *format, ...)
+{
+	int status = refusal_about[why].status;
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	request_refuse_with(request, why,
+			    status == 429 || status == 503 ? ROUTER_RETRY_AFTER : NULL, text);
 }
 
 /* The text is JSON that is complete. */
@@ -244,7 +297,8 @@ static void answer_ps(struct request *request)
 		const struct catalog_model *model = &catalog->models[i];
 
 		if (on_ollama(view, model->loaded, model->n_loaded))
-			write_entry(&w, model->name, model->running ? model->running : model->about);
+			write_entry(&w, model->name,
+				    model->running ? model->running : model->about);
 	}
 	json_end(&w, ']');
 	json_end(&w, '}');
@@ -284,7 +338,8 @@ bool answer_own(struct request *request)
 {
 	switch (request->path->kind) {
 	case PATH_HELLO:
-		answer_send(request, 200, "text/plain; charset=utf-8", NULL, "Ollama is running", 17);
+		answer_send(request, 200, "text/plain; charset=utf-8", NULL, "Ollama is running",
+			    17);
 		return true;
 	case PATH_HEALTH:
 		answer_send(request, 200, JSON_TYPE, NULL, "{\"status\":\"ok\"}", 15);

@@ -55,7 +55,8 @@ static size_t add_name(struct request *request)
 	return request->out.len - before;
 }
 
-/* The body, with the name in it replaced: pieces of `request->body` around one of `request->out`. */
+/* The body, with the name in it replaced: pieces of `request->body` around one of `request->out`.
+ */
 static void send_whole(struct request *request)
 {
 	struct buf *out = &request->out;
@@ -67,9 +68,9 @@ static void send_whole(struct request *request)
 	if (request->asked)
 		name = add_name(request);
 	head_at = out->len;
-	forward_request(request, out,
-			(int64_t)(request->body.len - (request->asked ? request->model_len : 0) +
-				  name));
+	forward_request(
+		request, out,
+		(int64_t)(request->body.len - (request->asked ? request->model_len : 0) + name));
 	if (buf_failed(out)) {
 		request_failed(request, ATTEMPT_LOCAL, "out of memory here");
 		return;
@@ -269,19 +270,34 @@ static int write_parts(struct request *request, uv_buf_t *parts, unsigned n)
 	return 0;
 }
 
+/* "LENGTH CRLF" of a chunk. Returns its length. */
+static size_t chunk_head(char text[20], size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t n = 1;
+
+	for (size_t rest = len >> 4; rest; rest >>= 4)
+		n++;
+	for (size_t i = n; i--; len >>= 4)
+		text[i] = digits[len & 15];
+	text[n] = '\r';
+	text[n + 1] = '\n';
+	return n + 2;
+}
+
 /* Bytes of the body, in the framing that the head has announced. */
 static int write_body(struct request *request, const char *data, size_t len)
 {
-	char size[24], *bytes;
+	char size[20], *bytes;
 	uv_buf_t parts[3];
-	int digits;
+	size_t digits;
 
 	memcpy(&bytes, &data, sizeof(bytes)); /* libuv wants no const */
 	if (!request->node_chunked) {
 		parts[0] = uv_buf_init(bytes, (unsigned)len);
 		return write_parts(request, parts, 1);
 	}
-	digits = snprintf(size, sizeof(size), "%zx\r\n", len);
+	digits = chunk_head(size, len);
 	parts[0] = uv_buf_init(size, (unsigned)digits);
 	parts[1] = uv_buf_init(bytes, (unsigned)len);
 	parts[2] = uv_buf_init(size + digits - 2, 2);
@@ -492,7 +508,11 @@ static void on_complete(void *arg)
 static void on_drained(void *arg)
 {
 	struct request *request = arg;
+	struct router *router = request->router;
 
+	/* The time to the first byte begins when all has been sent. */
+	if (request->wait.line == &router->first_bytes)
+		wait_start(&request->wait, &router->first_bytes, uv_now(router->loop));
 	if (!request->down_paused)
 		return;
 	request->down_paused = false;

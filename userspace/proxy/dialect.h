@@ -16,11 +16,11 @@
 enum dialect { DIALECT_OPENAI, DIALECT_OLLAMA, DIALECT_ANTHROPIC };
 
 enum path_kind {
-	PATH_INFER,	/* JSON with a model: routed, and sent again elsewhere when it fails */
+	PATH_INFER,	 /* JSON with a model: routed, and sent again elsewhere when it fails */
 	PATH_INFER_FORM, /* the same in multipart/form-data */
-	PATH_SHOW,	/* Ollama's /api/show: any node that has the model */
-	PATH_VERSION,	/* any Ollama node knows */
-	PATH_HELLO,	/* GET / */
+	PATH_SHOW,	 /* Ollama's /api/show: any node that has the model */
+	PATH_VERSION,	 /* any Ollama node knows */
+	PATH_HELLO,	 /* GET / */
 	PATH_HEALTH,
 	PATH_READY,
 	PATH_METRICS,

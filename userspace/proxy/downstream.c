@@ -181,8 +181,8 @@ static void down_bad(struct downstream *down)
 
 	if (down->request) { /* its body is malformed */
 		down->linger = true;
-		request_refuse(down->request, REFUSAL_BAD_REQUEST, "the request is not valid HTTP: %s",
-			       http1_error(down->parser));
+		request_refuse(down->request, REFUSAL_BAD_REQUEST,
+			       "the request is not valid HTTP: %s", http1_error(down->parser));
 		return;
 	}
 	tally_refuse(&down->router->tally, TALLY_BAD_HTTP);
@@ -313,12 +313,19 @@ static void down_discard(struct downstream *down, size_t len)
 		down_close(down, false);
 }
 
+/* A body goes to its place at once, where that is known: see take_body(). */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
 {
 	const struct downstream *down = handle->data;
+	size_t len;
+	char *place = down->request ? request_room(down->request, &len) : NULL;
 
 	(void)suggested;
-	*room = uv_buf_init(down->router->scratch, ROUTER_SCRATCH);
+	if (place)
+		*room = uv_buf_init(place, (unsigned)len);
+	else /* little, where a body may begin: the rest of it need not be copied */
+		*room = uv_buf_init(down->router->scratch,
+				    down->state == DOWN_HEAD ? ROUTER_FIRST_READ : ROUTER_SCRATCH);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *data)

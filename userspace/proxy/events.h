@@ -26,11 +26,11 @@ struct events {
 	enum events_kind kind;
 	enum stream_end end;
 	enum events_first first;
-	bool done;	   /* the mark of a whole stream has gone by */
-	bool error;	   /* an error event has gone by */
-	bool line_begun;   /* the last byte was not the end of a line */
-	bool event_begun;  /* SSE: lines without a blank one behind them */
-	bool has_data;	   /* SSE: a field has been seen in this event, so it is no comment */
+	bool done;	  /* the mark of a whole stream has gone by */
+	bool error;	  /* an error event has gone by */
+	bool line_begun;  /* the last byte was not the end of a line */
+	bool event_begun; /* SSE: lines without a blank one behind them */
+	bool has_data;	  /* SSE: a field has been seen in this event, so it is no comment */
 	char prefix[EVENTS_PREFIX]; /* of the line that is going by */
 	size_t prefix_len;
 	char tail[16]; /* NDJSON: the last bytes of the line, for a mark that is cut in two */

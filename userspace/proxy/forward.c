@@ -3,7 +3,6 @@
  * Heads, made anew: what belongs to one hop is left out (RFC 9110 §7.6.1), the framing is ours (RFC
  * 9112 §6), everything else goes on as it came.
  */
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,21 +17,63 @@ static bool one_of(const char *name, const char *const *list)
 	return false;
 }
 
-static const char *const hop_fields[] = {"connection",	      "keep-alive", "proxy-connection",
-					 "te",		      "trailer",    "transfer-encoding",
-					 "upgrade",	      "http2-settings", "content-length",
-					 "proxy-authenticate", "proxy-authorization", NULL};
+static const char *const hop_fields[] = {"connection",
+					 "keep-alive",
+					 "proxy-connection",
+					 "te",
+					 "trailer",
+					 "transfer-encoding",
+					 "upgrade",
+					 "http2-settings",
+					 "content-length",
+					 "proxy-authenticate",
+					 "proxy-authorization",
+					 NULL};
 
 /* Made by us, or meant for us. */
-static const char *const request_fields[] = {
-	"host",		     "expect",		 "x-request-id",	"forwarded",
-	"x-forwarded-for",   "x-forwarded-host", "x-forwarded-proto",	"x-forwarded-port",
-	"x-real-ip",	     NULL};
+static const char *const request_fields[] = {"host",
+					     "expect",
+					     "x-request-id",
+					     "forwarded",
+					     "x-forwarded-for",
+					     "x-forwarded-host",
+					     "x-forwarded-proto",
+					     "x-forwarded-port",
+					     "x-real-ip",
+					     NULL};
 /* The router's keys are not the nodes'. */
 static const char *const key_fields[] = {"authorization", "x-api-key", NULL};
-static const char *const response_fields[] = {"x-request-id",	    "x-megalith-node",
-					      "x-megalith-persona", "x-megalith-model",
+static const char *const response_fields[] = {"x-request-id",	     "x-megalith-node",
+					      "x-megalith-persona",  "x-megalith-model",
 					      "x-megalith-attempts", NULL};
+
+static void add_number(struct buf *out, uint64_t number)
+{
+	char digits[20], *at = digits + sizeof(digits);
+
+	do {
+		*--at = (char)('0' + number % 10);
+		number /= 10;
+	} while (number);
+	buf_add(out, at, (size_t)(digits + sizeof(digits) - at));
+}
+
+static void add_number_line(struct buf *out, const char *name, uint64_t number)
+{
+	buf_puts(out, name);
+	buf_add(out, ": ", 2);
+	add_number(out, number);
+	buf_add(out, "\r\n", 2);
+}
+
+void forward_status_line(struct buf *out, int status)
+{
+	buf_add(out, "HTTP/1.1 ", 9);
+	add_number(out, (uint64_t)status);
+	buf_add(out, " ", 1);
+	buf_puts(out, http1_reason(status));
+	buf_add(out, "\r\n", 2);
+}
 
 static void add_line(struct buf *out, const char *name, const char *value)
 {
@@ -93,10 +134,10 @@ void forward_request(const struct request *request, struct buf *out, int64_t len
 {
 	const struct http1_head *head = request->head;
 	const char *connection = http1_field(head, "connection");
-	const struct plan_endpoint *to =
-		&request->router->view->plan->endpoints[request->endpoint];
+	const struct plan_endpoint *to = &request->router->view->plan->endpoints[request->endpoint];
 	char text[ADDR_TEXT_MAX];
 
+	buf_reserve(out, 512);
 	buf_puts(out, head->method);
 	buf_add(out, " ", 1);
 	add_target(request, out);
@@ -114,17 +155,13 @@ void forward_request(const struct request *request, struct buf *out, int64_t len
 	if (head->chunked && request->streamed) {
 		buf_puts(out, "transfer-encoding: chunked\r\n");
 	} else if (length > 0 || request->has_body || !strcmp(head->method, "POST")) {
-		snprintf(text, sizeof(text), "content-length: %lld\r\n",
-			 (long long)(length > 0 ? length : 0));
-		buf_puts(out, text);
+		add_number_line(out, "content-length", length > 0 ? (uint64_t)length : 0);
 	}
 	buf_add(out, "\r\n", 2);
 }
 
 void forward_marks(const struct request *request, struct buf *out)
 {
-	char number[16];
-
 	add_line(out, "x-request-id", request->id);
 	if (request->attempts) {
 		add_line(out, "x-megalith-node", request->node);
@@ -133,49 +170,45 @@ void forward_marks(const struct request *request, struct buf *out)
 	if (request->model[0])
 		add_clean(out, "x-megalith-model",
 			  request->asked ? request->asked : request->model);
-	snprintf(number, sizeof(number), "%u", request->attempts);
-	add_line(out, "x-megalith-attempts", number);
+	add_number_line(out, "x-megalith-attempts", request->attempts);
 }
 
 /* RFC 9110 §6.6.1: who forwards an answer without a Date adds one. */
-static void add_date(struct buf *out)
+static void add_date(struct router *router, struct buf *out)
 {
-	char text[64];
 	time_t now = time(NULL);
 	struct tm utc;
 
-	gmtime_r(&now, &utc);
-	strftime(text, sizeof(text), "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
-	buf_puts(out, text);
+	if (now != router->date_s) {
+		router->date_s = now;
+		gmtime_r(&now, &utc);
+		strftime(router->date, sizeof(router->date), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+	}
+	add_line(out, "date", router->date);
 }
 
 static void add_framing(const struct request *request, const struct http1_head *head,
 			struct buf *out)
 {
-	char text[48];
-
 	if (head->status < 200 || head->status == 204)
 		return;
-	if (head->content_length >= 0) {
-		snprintf(text, sizeof(text), "content-length: %lld\r\n",
-			 (long long)head->content_length);
-		buf_puts(out, text);
-	} else if (request->node_chunked) {
+	if (head->content_length >= 0)
+		add_number_line(out, "content-length", (uint64_t)head->content_length);
+	else if (request->node_chunked)
 		buf_puts(out, "transfer-encoding: chunked\r\n");
-	}
 	if (!request->down->keep_alive || request->to_close)
 		buf_puts(out, "connection: close\r\n");
 	else if (request->http10)
 		buf_puts(out, "connection: keep-alive\r\n");
 }
 
-void forward_response(const struct request *request, const struct http1_head *head,
-		      struct buf *out)
+void forward_response(const struct request *request, const struct http1_head *head, struct buf *out)
 {
 	const char *connection = http1_field(head, "connection");
 	bool date = false, cached = false, accel = false;
 
-	buf_printf(out, "HTTP/1.1 %d %s\r\n", head->status, http1_reason(head->status));
+	buf_reserve(out, 768);
+	forward_status_line(out, head->status);
 	for (size_t i = 0; i < head->n_fields; i++) {
 		const char *name = head->fields[i].name;
 
@@ -190,7 +223,7 @@ void forward_response(const struct request *request, const struct http1_head *he
 	if (head->status == 101)
 		buf_puts(out, "connection: Upgrade\r\nupgrade: websocket\r\n");
 	if (head->status >= 200 && !date)
-		add_date(out);
+		add_date(request->router, out);
 	if (request->events.kind != EVENTS_NONE && !cached)
 		buf_puts(out, "cache-control: no-cache\r\n");
 	if (request->events.kind != EVENTS_NONE && !accel)

@@ -20,7 +20,8 @@ static void on_written(uv_write_t *write, int status)
 	struct buf waiting;
 	uv_buf_t piece;
 
-	if (status == UV_ECANCELED) { /* the stream is closed, and who owned the outbox has gone on */
+	if (status ==
+	    UV_ECANCELED) { /* the stream is closed, and who owned the outbox has gone on */
 		buf_fini(&flight->bytes);
 		free(flight);
 		return;

@@ -58,8 +58,8 @@ static void on_tick(uv_timer_t *timer)
 {
 	struct router *router = timer->data;
 	uint64_t now_ms = uv_now(router->loop);
-	struct wait_line *lines[] = {&router->heads,    &router->idle,	     &router->stalls,
-				     &router->lingers,  &router->queueing,    &router->first_bytes,
+	struct wait_line *lines[] = {&router->heads,	  &router->idle,     &router->stalls,
+				     &router->lingers,	  &router->queueing, &router->first_bytes,
 				     &router->late_bodies};
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
@@ -200,8 +200,7 @@ struct router *router_new(uv_loop_t *loop, struct view *view, size_t max_clients
 
 	if (!router)
 		return NULL;
-	router->pool =
-		upstream_pool_new(loop, router->up_scratch, ROUTER_SCRATCH, &attempt_events);
+	router->pool = upstream_pool_new(loop, router->up_scratch, ROUTER_SCRATCH, &attempt_events);
 	if (!router->pool) {
 		free(router);
 		return NULL;

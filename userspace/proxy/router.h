@@ -5,8 +5,9 @@
  * one answers, and carries the answer over as it comes. Owns its listener, clients, requests and
  * the connections to nodes; the view is its owner's.
  *
- * Inside: downstream.c (clients), request.c (a request's life), attempt.c (asking one node),
- * answer.c (what the router says itself), forward.c (heads), upstream.c (connections to nodes).
+ * Inside: downstream.c (clients), intake.c (a request comes in), request.c (its life), attempt.c
+ * (asking one node), answer.c (what the router says itself), forward.c (heads), upstream.c
+ * (connections to nodes).
  */
 #ifndef PROXY_ROUTER_H
 #define PROXY_ROUTER_H

@@ -288,7 +288,7 @@ static int read_data(struct form *f, struct part *part)
 	}
 	if (!lf)
 		return fail(f, "the last part does not end with a boundary");
-	if (lf <= part->data.at || lf[-1] != '\r')
+	if (lf < part->data.at || lf[-1] != '\r')
 		return fail(f, "a boundary without its own CR LF before it");
 	part->data.end = lf - 1;
 	f->at = lf + f->delimiter_len;
@@ -377,7 +377,7 @@ int scan_multipart(const char *content_type, const char *body, size_t len, const
 	struct form form = {0};
 	int err;
 
-	form.at = len ? body : "";
+	form.at = len ? body : ""; /* NULL + 0 is undefined */
 	form.end = form.at + len;
 	memset(value, 0, sizeof(*value));
 	err = read_content_type(&form, content_type);

@@ -15,8 +15,8 @@
 /*
  * CONNECTING  the attempt runs                              `wait` in pool->connecting
  * BUSY        somebody's: a request and its answer          no wait
- * IDLE        kept                                          in its place's list, `wait` in pool->idle
- * GONE        the handle is closing; nobody is told anything but a `late_end`
+ * IDLE        kept                                          in its place's list, `wait` in
+ * pool->idle GONE        the handle is closing; nobody is told anything but a `late_end`
  */
 enum upstream_state { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_GONE };
 
@@ -44,8 +44,8 @@ struct upstream {
 	enum upstream_end late_end;
 	bool tell_late; /* on_end is due when the handle has closed */
 	bool reused, keep_alive, interim, complete;
-	bool blocked;  /* upstream_write() has said so */
-	bool shut;     /* upstream_shutdown() is due, or done */
+	bool blocked; /* upstream_write() has said so */
+	bool shut;    /* upstream_shutdown() is due, or done */
 };
 
 struct upstream_pool {

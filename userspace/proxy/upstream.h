@@ -16,8 +16,8 @@
 #include "proxy/wait.h"
 
 #define UPSTREAM_CONNECT_MS 1000
-#define UPSTREAM_IDLE_MS    4000 /* uvicorn and cpp-httplib close after 5 s */
-#define UPSTREAM_PARTS	    5	 /* pieces of a request: head, body before, name, body after */
+#define UPSTREAM_IDLE_MS    4000   /* uvicorn and cpp-httplib close after 5 s */
+#define UPSTREAM_PARTS	    5	   /* pieces of a request: head, body before, name, body after */
 #define UPSTREAM_UNSENT_MAX 262144 /* of a streamed request body, before its sender has to wait */
 
 enum upstream_end { /* why there is no more to come */

@@ -240,6 +240,25 @@ static bool view_full(const struct view *view, const struct plan_row *row)
 	return false;
 }
 
+/* Is somebody down only because we have just seen it fail? Its probe is under way. */
+static bool view_returning(const struct view *view, const struct view_ask *ask)
+{
+	const struct plan_row *row = ask->row;
+
+	for (size_t t = 0; t < row->n_tiers; t++) {
+		for (size_t i = 0; i < row->tiers[t].n_endpoints; i++) {
+			uint32_t endpoint = row->tiers[t].endpoints[i];
+			uint64_t until_ms = view->live[endpoint].suspect_until_ms;
+
+			if (!view->skip[endpoint] &&
+			    choose_judge(view->nodes, endpoint) == CHOOSE_DOWN &&
+			    until_ms + VIEW_RETURN_MS > ask->now_ms + VIEW_SUSPECT_MS)
+				return true;
+		}
+	}
+	return false;
+}
+
 static size_t view_stick(const struct view *view, const struct plan_tier *tier, uint32_t hash)
 {
 	size_t best = CHOOSE_NONE;
@@ -284,7 +303,8 @@ enum view_answer view_pick(struct view *view, const struct view_ask *ask, size_t
 		*endpoint = view_choose(view, ask);
 	}
 	if (*endpoint == CHOOSE_NONE)
-		answer = view_full(view, ask->row) ? VIEW_FULL : VIEW_NOBODY;
+		answer = view_full(view, ask->row) || view_returning(view, ask) ? VIEW_FULL
+										: VIEW_NOBODY;
 	view_mark(view, ask->tried, ask->n_tried, false);
 	view_mark_row(view, ask, false, false);
 	return answer;

@@ -19,7 +19,9 @@
 
 /* How long an endpoint that did not take a connection is the last to be asked. */
 #define VIEW_SUSPECT_MS 2000
-#define VIEW_GONE	SIZE_MAX /* an endpoint that is in the plan no more */
+/* How long it is worth waiting for one that is down by our own word: its probe is under way. */
+#define VIEW_RETURN_MS 500
+#define VIEW_GONE      SIZE_MAX /* an endpoint that is in the plan no more */
 
 struct view_live {
 	uint32_t kernel; /* connections that the kernel steers to it */
@@ -28,29 +30,29 @@ struct view_live {
 };
 
 struct view {
-	struct plan *plan;	/* NULL before the first */
+	struct plan *plan;	 /* NULL before the first */
 	struct catalog *catalog; /* NULL: there is no router */
 	struct keys *keys;	 /* NULL: none, or we are not told */
 	struct routes routes;	 /* of plan and catalog; only with a catalog */
 	uint32_t *ids;		 /* by endpoint: the same after a reload, for sessions */
-	struct mg_node *nodes;	/* as choose() wants them, counts included */
-	struct view_live *live; /* by endpoint */
-	bool *skip;		/* scratch of view_pick(), all false in between */
+	struct mg_node *nodes;	 /* as choose() wants them, counts included */
+	struct view_live *live;	 /* by endpoint */
+	bool *skip;		 /* scratch of view_pick(), all false in between */
 };
 
 enum view_answer {
 	VIEW_TAKEN,
-	VIEW_FULL,   /* nobody now, but somebody who is up has no room: worth waiting */
+	VIEW_FULL,   /* nobody now, but worth waiting: somebody has no room, or is being probed */
 	VIEW_NOBODY, /* nobody is up */
 };
 
 void view_fini(struct view *view);
 
 /*
- * Takes over `plan`, `catalog` and `keys` (the last two may be NULL). *moved (to be freed; NULL if there was no plan): for each endpoint of the old
- * plan its index in the new one, or VIEW_GONE. Counts go along. 0; or -ENOMEM: the old plan stays,
- * all three are still the caller's. Routes are new
- * then: who holds one finds it again by its name.
+ * Takes over `plan`, `catalog` and `keys` (the last two may be NULL). *moved (to be freed; NULL if
+ * there was no plan): for each endpoint of the old plan its index in the new one, or VIEW_GONE.
+ * Counts go along. 0; or -ENOMEM: the old plan stays, all three are still the caller's. Routes are
+ * new then: who holds one finds it again by its name.
  */
 int view_set_plan(struct view *view, struct plan *plan, struct catalog *catalog, struct keys *keys,
 		  size_t **moved);
