@@ -432,6 +432,12 @@ class Lab:
         wait_until(ready, "megalithd is ready: " + self.log("megalithd")[before:][-500:], 15)
         if healthy:
             wait_until(self.healthy, "all nodes up", 15)
+            wait_until(self.planned, "the plan has them", 15)
+
+    def planned(self):
+        """Somebody may be taken for each persona: the plan follows the probes by some milliseconds."""
+        return all(json.loads(self.ctl("explain", persona, "--json", check=False).stdout or "{}")
+                   .get("taken") for persona in self.config()["personas"])
 
     def stop_controller(self, number=signal.SIGTERM):
         return self.end("megalithd", number)

@@ -21,6 +21,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -47,6 +48,7 @@ CALM = {"slots": 64, "tps": 2000, "ttft_ms": 1, "tokens": 8, "token_bytes": 0, "
         "stamp": False, "status": 0, "fail": "none", "fail_times": 0}
 
 QUEUE_MS, QUEUE_LENGTH, FIRST_BYTE_MS, MAX_BODY_MB = 1200, 4, 400, 16
+PUSH_STEP = 16384
 PROBE = {"interval_ms": 200, "timeout_ms": 150, "rise": 1, "fall": 2}
 
 
@@ -86,6 +88,8 @@ ALIASES = {
     "vision": [{"persona": "media-lab", "model": "llama3.2-vision:latest"}],
     "fast": [{"persona": "swarm", "model": "llama3.2:3b"},
              {"persona": "swarm", "model": "llama3.2:1b"}],
+    "chat": {"targets": [{"persona": "cruncher", "model": "deepseek-r1:latest"},
+                         {"persona": "fat-brain", "model": "llama3:70b"}], "affinity": "session"},
     "gpt-4": "reasoning", "gpt-4o": "vision", "gpt-3.5-turbo": "fast",
 }
 
@@ -129,18 +133,34 @@ def first_error(text):
     return found.group(0) if found else ""
 
 
+def pushed_until_stuck(push, most=64 << 20):
+    """push(size) for growing sizes, until it returns False: what the kernel takes for a client that
+    does not read, and a little more. Coarse at first. The last size."""
+    size, step = PUSH_STEP, 16 * PUSH_STEP
+    while size < most:
+        if push(size):
+            size += step
+        elif step > PUSH_STEP:
+            size, step = max(PUSH_STEP, size - 16 * PUSH_STEP), PUSH_STEP
+        else:
+            return size
+    raise LabError(f"the kernel takes {most} bytes")
+
+
 class Process:
     """One of our programs, its output in a file."""
 
-    def __init__(self, name, argv, log):
+    def __init__(self, name, argv, log, nofile=None):
         self.name, self.argv, self.log_path = name, [str(a) for a in argv], log
-        self.child = None
+        self.child, self.nofile = None, nofile
 
     def start(self):
         self.before = len(self.log())
         with open(self.log_path, "ab") as log:
             self.child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log,
                                           stderr=log, start_new_session=True)
+        if self.nofile:  # in time for the proxy, which is started when the controller is up
+            resource.prlimit(self.child.pid, resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
 
     def alive(self):
         return self.child is not None and self.child.poll() is None
@@ -259,10 +279,12 @@ class Node:
 
 
 class Farm:
-    """router: what its section of the configuration says besides the defaults of these tests."""
+    """router: what its section of the configuration says besides the defaults of these tests.
+    nofile: so many descriptors for the controller, and for the proxy that it starts."""
 
-    def __init__(self, nodes=None, personas=None, aliases=None, router=None, direct=DIRECT):
-        self.direct = direct
+    def __init__(self, nodes=None, personas=None, aliases=None, router=None, direct=DIRECT,
+                 nofile=None):
+        self.direct, self.nofile = direct, nofile
         self.dir = Path(tempfile.mkdtemp(prefix="megalith-http-"))
         self.bin, self.run_dir, self.log_dir = (self.dir / d for d in ("bin", "run", "log"))
         self.state_dir, self.config_path = self.dir / "state", self.dir / "megalith.json"
@@ -348,7 +370,7 @@ class Farm:
         self.controller = Process("megalithd", [
             self.bin / "megalithd", "--datapath", "none", "--detach-on-exit", "-c",
             self.config_path, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
-            "--bpf-dir", self.dir / "bpf"], self.log_dir / "megalithd")
+            "--bpf-dir", self.dir / "bpf"], self.log_dir / "megalithd", self.nofile)
         self.controller.start()
         self.controller.wait_ready()
         wait_until(self.healthy, "all nodes up", 15, 0.01)

@@ -5,12 +5,15 @@ websockets. Without a datapath all of their connections come through the fallbac
 import base64
 import hashlib
 import os
+import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 import wire
 from dialect import CASES, STREAMS, WHOLES
+from farm import pushed_until_stuck, wait_until
 from lab import MODEL, answers
 from test_faults import close, hang
 
@@ -103,10 +106,13 @@ UPGRADE = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KE
            "Sec-WebSocket-Version: 13"]
 
 
+TAKEN = (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         + f"Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n".encode())
+
+
 def echo(request):
     """Takes the upgrade, then sends back what comes."""
-    request.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                 + f"Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n".encode() + b"hello")
+    request.send(TAKEN + b"hello")
     while data := request.stream.read1(65536):
         request.send(data)
     request.left.set()
@@ -128,6 +134,17 @@ def upgrade(connection):
     assert answer.field("upgrade").lower() == "websocket"
     assert "upgrade" in answer.field("connection").lower()
     return connection
+
+
+def unread(connection):
+    """Bytes that its kernel has, and the proxy has not read."""
+    ports = connection.port, connection.sock.getsockname()[1]
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(path).read_text().splitlines()[1:]:
+            words = line.split()
+            if tuple(int(word.rpartition(":")[2], 16) for word in words[1:3]) == ports:
+                return int(words[4].partition(":")[2], 16)
+    return 0
 
 
 def receive(connection, size):
@@ -166,6 +183,55 @@ def test_tunnel__bytes_sent_behind_the_request_are_not_lost(studio, port):
     connection.sent_bodiless.append(False)
     assert connection.answer(interim=True).status == 101
     assert receive(connection, 10) == b"helloearly"
+
+
+def test_tunnel__many_bytes_behind_the_request_do_not_stop_it(studio, port):
+    """More than are kept while the node thinks about the upgrade."""
+    taken = threading.Event()
+
+    def late(request):
+        taken.wait(5)
+        echo(request)
+
+    studio.script = late
+    connection, data = port("studio", "image"), os.urandom(400_000)
+    head = wire.head("GET", "/ws", None, UPGRADE)
+    sender = threading.Thread(target=connection.send, args=(head + data,))
+    sender.start()
+    wait_until(lambda: studio.requests, "the node is asked")
+    wait_until(lambda: unread(connection), "the proxy has stopped reading")
+    taken.set()
+    assert connection.answer(interim=True).status == 101
+    assert receive(connection, 5 + len(data)) == b"hello" + data
+    sender.join()
+
+
+def test_tunnel__the_node_ends_while_the_client_has_not_taken_all(farm, studio, connect):
+    """What the kernel takes of it, and a little more, so that some waits in the proxy."""
+    def ends(size):
+        def script(request):
+            request.send(TAKEN + b"x" * size)
+            request.sock.shutdown(socket.SHUT_WR)
+            request.wait_left(1)
+            raise EOFError
+        return script
+
+    def push(size):
+        studio.script, seen = ends(size), len(studio.requests)
+        connection = connect("127.0.0.1", farm.port("studio", "image"), receive_buffer=4096, segment=536)
+        connection.request("GET", "/ws", None, UPGRADE)
+        wait_until(lambda: len(studio.requests) > seen, "the node is asked", 5, 0.002)
+        gone = studio.requests[seen].left.wait(0.4)
+        connection.sock.shutdown(socket.SHUT_WR)
+        if gone and size % 3:
+            connection.answer(interim=True)
+            assert receive(connection, size) == b"x" * size
+        connection.close()
+        assert connect("127.0.0.1", farm.port("studio", "image")).ask("GET", "/prompt").status == 200
+        return gone
+    pid = farm.proxy_pid
+    pushed_until_stuck(push)
+    assert farm._find_proxy() == pid, "the proxy has died"
 
 
 @pytest.mark.parametrize("side", ["client", "node"])

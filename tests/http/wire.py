@@ -53,13 +53,16 @@ class Answer:
 
 
 class Connection:
-    """receive_buffer: small, for a reader that shall be slow"""
+    """receive_buffer: small, for a reader that shall be slow; segment: small, so that the other side's
+    kernel buffers little for it"""
 
-    def __init__(self, address, port, timeout=10.0, receive_buffer=None, source=None):
+    def __init__(self, address, port, timeout=10.0, receive_buffer=None, source=None, segment=None):
         self.sock = socket.socket(socket.AF_INET)
         self.sock.settimeout(timeout)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if segment:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if source:
             self.sock.bind((source, 0))

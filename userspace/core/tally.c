@@ -117,6 +117,17 @@ void tally_note(struct tally_histogram *histogram, uint64_t us)
 	histogram->sum_us += us;
 }
 
+uint64_t tally_requests(const struct tally *tally)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; tally->rows && i < SLOTS; i++) {
+		for (const struct tally_row *row = tally->rows[i]; row; row = row->next)
+			sum += row->n;
+	}
+	return sum;
+}
+
 static void histogram_add(struct tally_histogram *to, const struct tally_histogram *from)
 {
 	for (size_t i = 0; i <= TALLY_BUCKETS; i++)

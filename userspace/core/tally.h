@@ -53,6 +53,7 @@ void tally_refuse(struct tally *tally, enum tally_refusal why);
 /* `model`: an alias or a model that some node has, or "". */
 void tally_request(struct tally *tally, const char *model, const char *node, int code);
 void tally_note(struct tally_histogram *histogram, uint64_t us);
+uint64_t tally_requests(const struct tally *tally); /* answered, all together */
 void tally_add(struct tally *to, const struct tally *from);
 /* Prometheus text. */
 void tally_write(const struct tally *tally, struct buf *out);

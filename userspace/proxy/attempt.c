@@ -356,8 +356,9 @@ static int open_tunnel(struct request *request, const struct http1_head *head)
 		return -1;
 	request_place(request, REQUEST_TUNNEL);
 	memset(&down->pending, 0, sizeof(down->pending));
-	if (pending.len)
-		upstream_write(request->up, pending.data, pending.len);
+	request->down_paused =
+		pending.len && !upstream_write(request->up, pending.data, pending.len);
+	down_pause(down, request->down_paused);
 	buf_fini(&pending);
 	return 0;
 }

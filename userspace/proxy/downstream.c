@@ -20,6 +20,22 @@ static struct downstream *down_of_wait(struct waiter *wait)
 
 /* ---- the end ---- */
 
+/* A client has gone, or may be closed now to make room for another. */
+static void accept_again(struct router *router)
+{
+	if (!router->paused)
+		return;
+	router->paused = false;
+	if (router->listener)
+		listener_resume(router->listener);
+}
+
+static void down_idle(struct downstream *down)
+{
+	wait_start(&down->wait, &down->router->idle, uv_now(down->router->loop));
+	accept_again(down->router);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	struct downstream *down = handle->data;
@@ -28,11 +44,8 @@ static void on_closed(uv_handle_t *handle)
 	TAILQ_REMOVE(&router->downs, down, all);
 	router->n_downs--;
 	free(down);
-	if (router->paused && router->n_downs < router->max_clients) {
-		router->paused = false;
-		if (router->listener)
-			listener_resume(router->listener);
-	}
+	if (router->n_downs < router->max_clients)
+		accept_again(router);
 	router_maybe_gone(router);
 }
 
@@ -129,7 +142,7 @@ static void on_out_done(struct outbox *out, int status)
 	else if (down->request)
 		attempt_drained(down->request);
 	else if (down->state == DOWN_HEAD)
-		wait_start(&down->wait, &down->router->idle, uv_now(down->router->loop));
+		down_idle(down);
 }
 
 void down_on_stalled(struct waiter *wait)
@@ -279,7 +292,7 @@ void down_answered(struct downstream *down, bool keep)
 	if (!down->feeding)
 		http1_trim(down->parser);
 	if (!down->out.unsent)
-		wait_start(&down->wait, &router->idle, uv_now(router->loop));
+		down_idle(down);
 	if (!down->feeding)
 		down_run(down);
 }
@@ -296,10 +309,10 @@ static void down_eof(struct downstream *down)
 	struct request *request = down->request;
 
 	down->eof = true;
-	if (request && request->state == REQUEST_TUNNEL)
-		upstream_shutdown(request->up);
-	else if (down->state == DOWN_CLOSING && down->out.unsent)
+	if (down->state == DOWN_CLOSING && down->out.unsent) /* perhaps of a tunnel, its node gone */
 		uv_read_stop((uv_stream_t *)&down->tcp);
+	else if (request && request->state == REQUEST_TUNNEL)
+		upstream_shutdown(request->up);
 	else if (down->state == DOWN_HEAD && down->out.unsent)
 		down_close_after(down, false);
 	else

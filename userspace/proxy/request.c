@@ -298,7 +298,8 @@ void request_steer(struct request *request)
 		return;
 	}
 	/* Nobody overtakes those who wait for the same. */
-	if (request->state == REQUEST_RECEIVING && request->route && request->route->queued) {
+	if ((request->state == REQUEST_RECEIVING || request->state == REQUEST_ASKING) &&
+	    request->route && request->route->queued) {
 		wait_for_room(request);
 		return;
 	}

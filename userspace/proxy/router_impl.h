@@ -29,6 +29,8 @@
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
 #define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
 #define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
+#define ROUTER_LOAD_MS	   150	   /* so old may be what the kernel counts */
+#define ROUTER_CROWD	   256	   /* requests at once; fewer leave nothing worth giving back */
 #define ROUTER_LINGER_MS   5000	   /* for a client that has been refused and still sends */
 #define ROUTER_LINGER_MAX  ((size_t)256 << 20) /* bytes of it that are thrown away */
 #define ROUTER_STALL_MS	   60000 /* a client that takes no byte of what waits for it */
@@ -193,6 +195,7 @@ struct router {
 	uv_timer_t tick, second;
 	unsigned timers; /* not closed yet */
 	size_t n_downs, n_requests, held_bytes;
+	size_t most_requests; /* since memory was last given back */
 	uint64_t ids;
 	time_t date_s; /* of the text */
 	char date[40]; /* as in the field "date" */

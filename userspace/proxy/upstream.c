@@ -198,6 +198,7 @@ static void upstream_complete(struct upstream *up, bool clean)
 {
 	void *arg = up->arg;
 
+	upstream_pause(up, false); /* when the last bytes were those that were too many */
 	if (clean && up->keep_alive && !up->out.unsent && !up->shut && !up->pool->freeing)
 		upstream_keep(up);
 	else

@@ -137,6 +137,7 @@ int view_set_plan(struct view *view, struct plan *plan, struct catalog *catalog,
 	view_fill(&fresh);
 	if (view->plan)
 		view_carry(&fresh, view, *moved);
+	fresh.load_ms = view->load_ms;
 	view_fini(view);
 	*view = fresh;
 	return 0;

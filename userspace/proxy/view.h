@@ -38,6 +38,7 @@ struct view {
 	struct mg_node *nodes;	 /* as choose() wants them, counts included */
 	struct view_live *live;	 /* by endpoint */
 	bool *skip;		 /* scratch of view_pick(), all false in between */
+	uint64_t load_ms;	 /* when the kernel\'s counts were last heard of */
 };
 
 enum view_answer {
@@ -60,7 +61,7 @@ int view_set_plan(struct view *view, struct plan *plan, struct catalog *catalog,
 /* The row that a port of the gateway belongs to; NULL: none. */
 const struct plan_row *view_row(const struct view *view, uint16_t port);
 
-/* What the kernel counts. An endpoint out of range is ignored. */
+/* What the kernel counts; whoever tells it sets load_ms. An endpoint out of range is ignored. */
 void view_set_load(struct view *view, size_t endpoint, uint32_t busy, uint32_t connections);
 
 /* Our own connections; `by` is 1 or -1. VIEW_GONE is allowed and ignored. */

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""At the edge: buffers that fill up in the very last read, no descriptors left, as many clients as
+there may be."""
+
+import copy
+import os
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+import wire
+from dialect import STREAMS, WHOLES
+from farm import (ALIASES, DIRECT, NODES, Farm, LabError, missing, pushed_until_stuck,
+                  wait_until)
+from lab import MODEL, answers
+
+pytestmark = pytest.mark.router
+
+def test_slow_reader__the_kept_connection_of_its_node_is_read_again(lab, connect, farm):
+    """The proxy stops reading from a node whose client is slow; when that is with the last bytes of
+    the answer, the connection is kept all the same, and must be of use."""
+    dialect = WHOLES[0]
+    farm.stop("x2")
+    farm.wait_down("x2")
+
+    def served():
+        return farm.metric("megalith_http_requests_total", node="x1")
+
+    def big(size):
+        return lambda request: request.answer(200, b" " * size)
+
+    def push(size):
+        before = served()
+        lab.play(big(size))
+        client = connect(receive_buffer=4096, segment=536)
+        client.request("POST", dialect.path, dialect.ask(MODEL))
+        try:
+            wait_until(lambda: served() > before, "the node has been read", 0.4, 0.003)
+        except LabError:
+            return False
+        finally:
+            client.close()
+        lab.play(answers(dialect))
+        answer = connect().ask("POST", dialect.path, dialect.ask(MODEL))
+        assert dialect.text(answer) == "fine"
+        assert answer.field("x-megalith-attempts") == "1", f"not read, after {size} bytes"
+        return True
+    print(f"stuck at {pushed_until_stuck(push)} bytes")
+
+
+# --- as many clients as there may be --------------------------------------------------------------
+
+NOFILE, CLIENTS = 96, 16  # main: 64 are spare, two for each client
+
+
+@pytest.fixture(scope="module")
+def small_farm():
+    if DIRECT or missing():
+        pytest.skip("no router here")
+    with Farm(nodes={"s1": copy.deepcopy(NODES["s1"])}, aliases={"fast": ALIASES["fast"]},
+              personas={"swarm": {"nodes": ["s1"], "listen": ["llm"]}}, nofile=NOFILE) as made:
+        yield made
+        made.wait_idle()
+
+
+@pytest.fixture
+def clients(small_farm):
+    """clients(count): so many connections to it"""
+    made = []
+
+    def more(count):
+        made.extend(wire.Connection(*small_farm.router) for _ in range(count))
+        return made[-count:]
+    yield more
+    for connection in made:
+        connection.close()
+
+
+def healthy(connection):
+    return connection.ask("GET", "/health").status == 200
+
+
+def test_clients__above_the_limit_the_longest_idle_one_has_to_go(clients):
+    first = clients(CLIENTS - 1)
+    assert all(healthy(client) for client in first)
+    assert healthy(first[0]), "so the second is the longest idle one"
+    assert all(healthy(client) for client in clients(CLIENTS // 2))
+    gone = [client.closed(0.05) for client in first]
+    assert gone == [False] + [True] * (CLIENTS // 2) + [False] * (CLIENTS // 2 - 2)
+
+
+def test_clients__at_the_limit_whoever_becomes_idle_makes_room(clients):
+    """All are in the middle of a head; those who wait need not wait for the idle timeout."""
+    busy = clients(CLIENTS)
+    for client in busy:
+        client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+    late, = clients(1)
+    late.request("GET", "/health")
+    assert not late.readable(0.1), "there was room"
+    busy[0].send(b"\r\n")
+    assert busy[0].answer().read().status == 200
+    assert late.readable(2) and late.answer().read().status == 200
+    assert not busy[1].readable(0.05)
+
+
+# --- no descriptors left --------------------------------------------------------------------------
+
+def descriptors(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def cpu_seconds(pid):
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_descriptors__none_left(small_farm, clients):
+    """Persona ports take clients until there is no descriptor for one more. Those who are there are
+    served, the others wait without costing time, and come in when some leave."""
+    farm, dialect = small_farm, STREAMS[0]
+    pid, port = farm.proxy_pid, farm.port("swarm")
+    stream, other = clients(2)
+    farm.set("s1", tps=30)
+    stream.request("POST", dialect.path, dialect.ask("fast", max_tokens=30))
+    answer = stream.answer()
+    assert healthy(other)
+    crowd = [wire.Connection("127.0.0.1", port) for _ in range(NOFILE)]
+    try:
+        for client in crowd:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        wait_until(lambda: descriptors(pid) == NOFILE, "no descriptor is left")
+        began, spent = time.monotonic(), cpu_seconds(pid)
+        assert "s1" in dialect.text(answer.read())
+        passed, spent = time.monotonic() - began, cpu_seconds(pid) - spent
+        print(f"{spent:.2f} s of CPU time in {passed:.2f} s")
+        assert passed > 0.5 and spent < 0.2 * passed, "it spins"
+        assert healthy(stream)
+        for client in crowd[:NOFILE // 2]:
+            client.close()
+        crowd[-1].send(b"\r\n")
+        assert crowd[-1].answer().read().field("x-simnode") == "s1"
+    finally:
+        for client in crowd:
+            client.close()
+    assert healthy(clients(1)[0])
