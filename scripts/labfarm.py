@@ -78,7 +78,7 @@ DEFAULT_MODELS = {
 }
 DEFAULT_PORTS = {"ollama": 11434, "llamacpp": 8080, "vllm": 8000, "sglang": 30000, "openai": 8000,
                  "comfyui": 8188, "immich": 3003, "wyoming": 10300, "http": 80}
-ROUTER_PORT = 4000  # of the gateway, on the clients' side
+ROUTER_PORT = 4000  # of the gateway, for everybody
 COMMON_MODEL = "lab:latest"  # every simulated node has it, so any answers, cascaded to or not
 PERSONA_SETS = {"default": (DEFAULT_NODES, DEFAULT_PERSONAS, DEFAULT_MODELS)}
 
@@ -304,7 +304,7 @@ class Lab:
             nodes[name] = {"address": machine.v6 if self.family == 6 else machine.v4, **spec}
         return copy.deepcopy({
             "gateway": {"interfaces": ["lan0", "mesh0"], "datapath": self.datapath},
-            "router": {"listen": f"{self.gw.v4}:{ROUTER_PORT}", "allow_anonymous": True,
+            "router": {"listen": f"0.0.0.0:{ROUTER_PORT}", "allow_anonymous": True,
                        "queue_ms": 2000},
             "probe": self.probe,
             "nodes": nodes,
