@@ -46,13 +46,16 @@ def whole_farm():
 def farm(whole_farm):
     before = {p: len(p.log()) for p in whole_farm._processes()}
     yield whole_farm
+    crashes = []
     for process, seen in before.items():
         if text := process.log()[seen:]:
             print(f"--- {process.name} meanwhile:\n{text[-3000:]}")
+            crashes += filter(None, [farms.first_crash(text)])
     try:
         whole_farm.wait_idle()
     finally:
         whole_farm.calm()
+    assert not crashes, crashes
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ BUILD = Path(os.environ.get("MEGALITH_BUILD", REPO / "build")).resolve()
 DIRECT = bool(os.environ.get("MEGALITH_HTTP_DIRECT"))
 PROGRAMS = ("megalithd", "megalith-proxy", "megalithctl", "megalith-simnode")
 SANITIZER = re.compile(r"^.*(AddressSanitizer|LeakSanitizer|runtime error:).*$", re.M)
+PROXY_ENDED = re.compile(r"^.*megalith-proxy ended \(.*$", re.M)
 
 # How a simulated node behaves between tests: quick, and with more slots than it is said to have, so
 # that it is the router's counting that keeps it from too much.
@@ -131,6 +132,12 @@ def first_error(text):
     """What a sanitizer said, or nothing."""
     found = SANITIZER.search(text)
     return found.group(0) if found else ""
+
+
+def first_crash(text):
+    """The same, or that the proxy has died."""
+    found = PROXY_ENDED.search(text)
+    return first_error(text) or (found.group(0) if found else "")
 
 
 def pushed_until_stuck(push, most=64 << 20):
@@ -327,7 +334,7 @@ class Farm:
             except LabError as error:
                 problems.append(str(error))
         problems += self._end_proxy()
-        problems += filter(None, (first_error(p.log()) for p in self._processes()))
+        problems += filter(None, (first_crash(p.log()) for p in self._processes()))
         for node in self.nodes.values():
             if node.name in SCRIPTED:
                 node.stop()
@@ -405,6 +412,13 @@ class Farm:
         pid = self.controller.child.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0]) if children else None
+
+    def proxy_lives(self, pid=None):
+        """The one that was started with the farm."""
+        try:
+            return Path(f"/proc/{pid or self.proxy_pid}/comm").read_text().startswith("megalith-proxy")
+        except OSError:
+            return False
 
     def _end_proxy(self):
         """It is the controller's child and ends with it."""

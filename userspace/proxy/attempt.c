@@ -258,7 +258,8 @@ static int write_parts(struct request *request, uv_buf_t *parts, unsigned n)
 		memset(&request->answer, 0, sizeof(request->answer));
 		all[0] = uv_buf_init(head.data, (unsigned)head.len);
 	}
-	memcpy(all + first, parts, n * sizeof(*parts));
+	for (unsigned i = 0; i < n; i++)
+		all[first + i] = parts[i];
 	written = down_write(request->down, all, first + n);
 	buf_fini(&head);
 	if (!written)
