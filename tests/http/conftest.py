@@ -50,6 +50,7 @@ def farm(whole_farm):
         if text := process.log()[seen:]:
             print(f"--- {process.name} meanwhile:\n{text[-3000:]}")
     try:
+        whole_farm.check_alive()
         whole_farm.wait_idle()
     finally:
         whole_farm.calm()
