@@ -420,6 +420,17 @@ class Farm:
         except OSError:
             return False
 
+    def check_alive(self):
+        """LabError when the proxy has ended meanwhile: its controller starts it again, so that
+        tests may not notice."""
+        if self.direct or self._find_proxy() == self.proxy_pid:
+            return
+        before = self.proxy_pid
+        wait_until(lambda: self._find_proxy(), "the proxy is started again", 10)
+        self.proxy_pid = self._find_proxy()
+        wait_until(self._answers, "the router serves again", 10)
+        raise LabError(f"megalith-proxy (pid {before}) ended:\n{self.controller.log()[-3000:]}")
+
     def _end_proxy(self):
         """It is the controller's child and ends with it."""
         pid = getattr(self, "proxy_pid", None)

@@ -60,8 +60,9 @@ def test_simfault__once_on_each_node_and_never_two_at_once(farm, connect, fail, 
 @cases(STREAMS)
 @pytest.mark.parametrize("fail", LATER)
 def test_simfault__in_mid_stream_nobody_else_is_asked(farm, connect, fail, dialect):
+    """The tokens come one by one: what a reset overtakes was never there."""
     for node in OWN:
-        farm.set(node, fail=fail, tokens=20)
+        farm.set(node, fail=fail, tokens=20, tps=50)
     answer = ask(connect, dialect)
     assert answer.status == 200 and answer.end in ("cut", "reset"), answer
     assert answer.field("x-megalith-node").encode() in answer.body and b'"error"' in answer.body

@@ -467,15 +467,22 @@ const char *route_persona(const struct plan_row *row, uint32_t endpoint)
 	return "";
 }
 
+bool route_speaks(const struct plan *plan, const struct plan_row *row, uint32_t engines)
+{
+	for (size_t t = 0; t < row->n_tiers; t++) {
+		for (size_t i = 0; i < row->tiers[t].n_endpoints; i++) {
+			uint32_t endpoint = row->tiers[t].endpoints[i];
+
+			if (engines & ROUTE_ENGINE(plan->endpoints[endpoint].engine))
+				return true;
+		}
+	}
+	return false;
+}
+
 bool route_is_http(const struct plan *plan, const struct plan_row *row)
 {
 	const uint32_t raw = ROUTE_ENGINE(ENGINE_TCP) | ROUTE_ENGINE(ENGINE_WYOMING);
 
-	for (size_t t = 0; t < row->n_tiers; t++) {
-		for (size_t i = 0; i < row->tiers[t].n_endpoints; i++) {
-			if (raw & ROUTE_ENGINE(plan->endpoints[row->tiers[t].endpoints[i]].engine))
-				return false;
-		}
-	}
-	return row->n_tiers && row->tiers[0].n_endpoints;
+	return row->n_tiers && row->tiers[0].n_endpoints && !route_speaks(plan, row, raw);
 }

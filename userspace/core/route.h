@@ -64,6 +64,9 @@ const char *route_spelling(const struct routes *routes, const struct route *rout
 /* The persona that an endpoint of a row is taken for. "" when it is not in it. */
 const char *route_persona(const struct plan_row *row, uint32_t endpoint);
 
+/* Is an endpoint of this row, up or down, of one of these engines? */
+bool route_speaks(const struct plan *plan, const struct plan_row *row, uint32_t engines);
+
 /* Is the service of this row spoken in HTTP (else it is carried on as bytes)? */
 bool route_is_http(const struct plan *plan, const struct plan_row *row);
 

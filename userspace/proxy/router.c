@@ -165,6 +165,7 @@ static void follow_settings(struct router *router)
 	router->idle.ms = settings->idle_timeout_ms;
 	router->queueing.ms = settings->queue_ms;
 	router->first_bytes.ms = settings->first_byte_timeout_ms;
+	upstream_pool_limit(router->pool, settings->head_max, settings->fields_max);
 }
 
 static void move_list(struct request_list *list, const size_t *moved)

@@ -268,6 +268,8 @@ void forward_request(const struct request *request, struct buf *out, int64_t len
 void forward_response(const struct request *request, const struct http1_head *head,
 		      struct buf *out);
 void forward_status_line(struct buf *out, int status);
+/* RFC 9110 §6.6.1: who makes an answer, or forwards one without a Date, adds it. */
+void forward_date(struct router *router, struct buf *out);
 /* The lines that every answer carries. */
 void forward_marks(const struct request *request, struct buf *out);
 

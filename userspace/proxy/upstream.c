@@ -56,6 +56,7 @@ struct upstream_pool {
 	struct upstream_place *places[POOL_SLOTS];
 	struct wait_line connecting, idle;
 	size_t open;
+	size_t head_max, fields_max; /* 0: as http1.h has them */
 	bool freeing;
 };
 
@@ -422,6 +423,8 @@ static struct upstream *upstream_new(struct upstream_pool *pool, struct upstream
 		free(up);
 		return NULL;
 	}
+	if (pool->head_max)
+		http1_limit(up->parser, pool->head_max, pool->fields_max);
 	up->pool = pool;
 	up->place = place;
 	up->tcp.data = up;
@@ -486,6 +489,12 @@ void upstream_pool_tick(struct upstream_pool *pool, uint64_t now_ms)
 {
 	wait_line_tick(&pool->connecting, now_ms);
 	wait_line_tick(&pool->idle, now_ms);
+}
+
+void upstream_pool_limit(struct upstream_pool *pool, size_t head_max, size_t fields_max)
+{
+	pool->head_max = head_max;
+	pool->fields_max = fields_max;
 }
 
 size_t upstream_pool_open(const struct upstream_pool *pool)

@@ -52,6 +52,8 @@ struct upstream_pool; /* all connections to nodes, used and idle */
 /* `scratch` is for reading, shared by all of the loop. NULL with errno. */
 struct upstream_pool *upstream_pool_new(uv_loop_t *loop, char *scratch, size_t scratch_len,
 					const struct upstream_events *events);
+/* Of the heads of answers, from now on. */
+void upstream_pool_limit(struct upstream_pool *pool, size_t head_max, size_t fields_max);
 /* Each tick: what is due to be closed. */
 void upstream_pool_tick(struct upstream_pool *pool, uint64_t now_ms);
 size_t upstream_pool_open(const struct upstream_pool *pool); /* connections, idle ones too */
