@@ -78,6 +78,9 @@ bool upstream_reused(const struct upstream *upstream);
  */
 void upstream_send(struct upstream *upstream, const uv_buf_t *parts, unsigned n, bool bodiless);
 bool upstream_sent(const struct upstream *upstream); /* all of it is out of our hands */
+/* Is more of the request's body to come? An answer that comes before it ends the connection: what
+ * is sent next on it would be taken for the rest of that body. */
+void upstream_partial(struct upstream *upstream, bool partial);
 /* More of a body that is streamed, or of a tunnel; copied when it cannot be written at once.
  * False: wait for on_drained before the next. */
 bool upstream_write(struct upstream *upstream, const char *data, size_t len);
