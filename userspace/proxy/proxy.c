@@ -66,7 +66,8 @@ static void on_mark(void *arg, size_t endpoint, const char *what)
 	if (proxy->n_marks == MARKS_MAX)
 		return;
 	proxy->marks[proxy->n_marks++] = (struct proxy_mark){endpoint, what};
-	on_busy(proxy);
+	if (proxy->follow)
+		follow_hurry(proxy->follow);
 }
 
 static const struct fallback_events fallback_events = {
