@@ -182,7 +182,7 @@ SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 ASAN_MAKE = $(MAKE) --no-print-directory BUILD=build/asan HARDEN="-O1 -g" SANITIZE="$(SANITIZERS)"
 asan: deps ## unit, packet and lab tests under address and undefined-behaviour sanitizers
 	@$(ASAN_MAKE) asan-run
-asan-run: all $(UNIT) $(ROOT_TESTS) $(NO_DATAPATH)
+asan-run: all $(UNIT) $(ROOT_TESTS) $(HTTP_TOOLS) $(NO_DATAPATH)
 	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --pytest tests/http --pytest tests/lab
 
 check-portable: ## compile and link for macOS and for Linux on aarch64 (cross compiler from npm)
