@@ -31,6 +31,8 @@ enum tally_refusal {
 
 #define TALLY_BUCKETS 14
 #define TALLY_ROWS    4096 /* different model, node and code; beyond that under model "other" */
+/* With those; beyond another 1024 under node "other" as well, so there is an end. */
+#define TALLY_ROWS_ALL (TALLY_ROWS + 2048)
 
 struct tally_histogram {
 	uint64_t buckets[TALLY_BUCKETS + 1], count;

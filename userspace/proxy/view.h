@@ -90,7 +90,8 @@ struct view_ask {
  */
 enum view_answer view_pick(struct view *view, const struct view_ask *ask, size_t *endpoint);
 
-/* The first persona whose own the endpoint is; "" when it is nobody's. */
+/* The first persona whose own the endpoint is, also where only others cascade to it; "" when it is
+ * nobody's. */
 const char *view_persona(const struct view *view, size_t endpoint);
 
 /* Numbers that a client cannot aim at: `seed` is secret. */
