@@ -206,7 +206,7 @@ class Node:
         for service, wish in spec["services"].items():
             self.ports[service] = wish["port"] = free_port(address)
             engines[service] = wish["engine"]
-        self.models = MODELS.get(name) or spec["services"]["llm"]["pin"]
+        self.models = MODELS.get(name) or spec["services"].get("llm", {}).get("pin", [])
         # one engine for all listeners of a process: a process for each other engine
         self.processes = []
         for engine in sorted(set(engines.values())):
@@ -474,13 +474,8 @@ class Farm:
         part.rename(self.config_path)
 
     @contextlib.contextmanager
-    def configured(self, **router):
-        """Other settings of the router, meanwhile. An alias made for it tells when they are in
-        force."""
-        mark = f"mark-{random.randrange(1 << 32):08x}"
-        document = self.config()
-        document["router"].update(router)
-        document["models"][mark] = next(iter(self.aliases))
+    def _written(self, document, mark):
+        """Another configuration, meanwhile. The alias `mark` tells when it is in force."""
         self.write_config(document)
         self.ctl("reload")
         try:
@@ -490,6 +485,24 @@ class Farm:
             self.write_config()
             self.ctl("reload")
             self.wait_model(mark, there=False)
+
+    @contextlib.contextmanager
+    def configured(self, **router):
+        """Other settings of the router, meanwhile."""
+        mark = f"mark-{random.randrange(1 << 32):08x}"
+        document = self.config()
+        document["router"].update(router)
+        document["models"][mark] = next(iter(self.aliases))
+        with self._written(document, mark):
+            yield
+
+    @contextlib.contextmanager
+    def aliased(self, **aliases):
+        """More aliases, meanwhile."""
+        document = self.config()
+        document["models"].update(aliases)
+        with self._written(document, next(iter(aliases))):
+            yield
 
     def port(self, persona, service="llm"):
         return self.personas[persona]["listen"][service]

@@ -374,7 +374,8 @@ static void frame(struct request *request, const struct http1_head *head)
 	request->bodiless = request->is_head || head->status == 204 || head->status == 304;
 	request->node_chunked = !request->bodiless && head->content_length < 0 && !request->http10;
 	request->to_close = !request->bodiless && head->content_length < 0 && request->http10;
-	if (request->to_close)
+	/* An answer to half a body: what is left of it is nobody's any more. */
+	if (request->to_close || !request->body_complete)
 		request->down->keep_alive = false;
 }
 

@@ -124,6 +124,14 @@ bool down_write(struct downstream *down, uv_buf_t *bufs, unsigned n)
 	return true;
 }
 
+/* Between two requests, and nothing waits any more: perhaps the next one does. */
+static void down_sent(struct downstream *down)
+{
+	if (down->wait.line != &down->router->heads)
+		down_idle(down);
+	down_run(down);
+}
+
 static void on_out_done(struct outbox *out, int status)
 {
 	struct downstream *down =
@@ -142,7 +150,7 @@ static void on_out_done(struct outbox *out, int status)
 	else if (down->request)
 		attempt_drained(down->request);
 	else if (down->state == DOWN_HEAD)
-		down_idle(down);
+		down_sent(down);
 }
 
 void down_on_stalled(struct waiter *wait)
@@ -261,20 +269,31 @@ static void down_more(struct downstream *down, const char *data, size_t len)
 	down_run(down);
 }
 
-/* Requests that came behind the one that has been answered. */
+/* So much waits for it that it has to read first: many small questions may have large answers. */
+static bool is_crowded(const struct downstream *down)
+{
+	return down->out.unsent > ROUTER_UNSENT_MAX;
+}
+
+/* Requests that came behind the one that has been answered: one by one, however many they are. */
 static void down_run(struct downstream *down)
 {
-	while (down->state == DOWN_HEAD && down->pending.len && !down->feeding) {
+	if (down->running)
+		return;
+	down->running = true;
+	while (down->state == DOWN_HEAD && down->pending.len && !down->feeding &&
+	       !is_crowded(down)) {
 		struct buf pending = down->pending;
 
 		memset(&down->pending, 0, sizeof(down->pending));
 		down_feed(down, pending.data, pending.len);
 		buf_fini(&pending);
 	}
+	down->running = false;
 	if (down->state == DOWN_HEAD && down->eof)
 		down_close(down, false);
 	else if (down->state == DOWN_HEAD)
-		down_pause(down, false);
+		down_pause(down, is_crowded(down));
 }
 
 void down_answered(struct downstream *down, bool keep)
@@ -309,7 +328,8 @@ static void down_eof(struct downstream *down)
 	struct request *request = down->request;
 
 	down->eof = true;
-	if (down->state == DOWN_CLOSING && down->out.unsent) /* perhaps of a tunnel, its node gone */
+	if (down->state == DOWN_CLOSING &&
+	    down->out.unsent) /* perhaps of a tunnel, its node gone */
 		uv_read_stop((uv_stream_t *)&down->tcp);
 	else if (request && request->state == REQUEST_TUNNEL)
 		upstream_shutdown(request->up);

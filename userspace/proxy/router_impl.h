@@ -23,9 +23,9 @@
 
 #define ROUTER_SCRATCH	   65536
 #define ROUTER_FIRST_READ  16384
-#define ROUTER_UNSENT_MAX  65536	     /* of an answer, before its node has to wait */
-#define ROUTER_PENDING_MAX 65536	     /* pipelined bytes behind a request */
-#define ROUTER_HOLD_MAX	   65536	     /* of a stream whose first event is not there yet */
+#define ROUTER_UNSENT_MAX  65536 /* of answers: then nodes, and more questions, have to wait */
+#define ROUTER_PENDING_MAX 65536 /* pipelined bytes behind a request */
+#define ROUTER_HOLD_MAX	   65536 /* of a stream whose first event is not there yet */
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
 #define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
 #define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
@@ -164,6 +164,7 @@ struct downstream { /* a client's connection */
 	enum down_state state;
 	uint16_t port; /* of a persona; 0: the router's own */
 	bool feeding;  /* in http1_feed() */
+	bool running;  /* in down_run() */
 	bool keep_alive;
 	bool eof, reading;
 	bool served;	/* at least one request: what follows is keep-alive */
