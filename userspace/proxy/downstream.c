@@ -261,6 +261,17 @@ static void down_more(struct downstream *down, const char *data, size_t len)
 	down_run(down);
 }
 
+/* Reading may have stopped at ROUTER_PENDING_MAX. */
+static bool wants_more(const struct downstream *down)
+{
+	const struct request *request = down->request;
+
+	if (!request)
+		return down->state == DOWN_HEAD;
+	return !request->down_paused &&
+	       (!request->body_complete || down->pending.len < ROUTER_PENDING_MAX);
+}
+
 /* Requests that came behind the one that has been answered. */
 static void down_run(struct downstream *down)
 {
@@ -273,7 +284,7 @@ static void down_run(struct downstream *down)
 	}
 	if (down->state == DOWN_HEAD && down->eof)
 		down_close(down, false);
-	else if (down->state == DOWN_HEAD)
+	else if (wants_more(down))
 		down_pause(down, false);
 }
 
