@@ -30,7 +30,9 @@ pytestmark = pytest.mark.router
 ALL = bool(os.environ.get("MEGALITH_TEST_ALL"))
 SEED, CLIENTS, SECONDS = 3, 50, 120 if ALL else 8
 REQUESTS, WARM_UP = (200_000 if ALL else 20_000), 5_000
-GROWTH_KIB = 8192  # in what malloc keeps of a life's large bodies
+LIFE_KIB, GROWTH_KIB = 2048, 256  # that may be left of a life; that 15,000 requests may leave
+# So that glibc's malloc keeps no large blocks: what is measured is what is held.
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 HEAD_S, BODY_S = 15, 1  # a client's patience: for the head of an answer, for more of its body
 
 # who may answer what: alias or model → nodes
@@ -50,7 +52,7 @@ class Unclean(Exception):
 def own_farm():
     if DIRECT or missing():
         pytest.skip("no router here")
-    with Farm(router={"queue_length": 32}) as made:  # else most are only told that all is full
+    with Farm(router={"queue_length": 32}, env=GIVE_BACK) as made:
         yield made
 
 
@@ -60,6 +62,12 @@ def sanitized(farm):
 
 def descriptors(pid):
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def push(connection, data):
+    """As much as is taken."""
+    with contextlib.suppress(OSError):
+        connection.send(data)
 
 
 # --- the scripted nodes ---------------------------------------------------------------------------
@@ -337,7 +345,7 @@ class Client(threading.Thread):
                 raise Unclean(f"status {answer.status}")
             if persona == "media-lab" or self.dice.randrange(3) == 0:
                 return
-            sender = threading.Thread(target=self.push, args=(connection, data))
+            sender = threading.Thread(target=push, args=(connection, data))
             sender.start()
             try:
                 if self.dice.randrange(3):
@@ -346,10 +354,6 @@ class Client(threading.Thread):
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
                 sender.join()
-
-    def push(self, connection, data):
-        with contextlib.suppress(OSError):
-            connection.send(data)
 
     def take(self, connection, data):
         connection.sock.settimeout(HEAD_S)
@@ -480,7 +484,7 @@ def test_life__nothing_is_lost_and_nothing_is_left(own_farm):
             answer = connection.ask("POST", dialect.path, dialect.ask(name))
         assert answer.status == 200 or nodes == "x1 x2", answer
     print(f"{kib} KiB before, {farm.rss_kib()} KiB after")
-    assert sanitized(farm) or farm.rss_kib() - kib < GROWTH_KIB, "memory is held"
+    assert sanitized(farm) or farm.rss_kib() - kib < LIFE_KIB, "memory is held"
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -512,7 +516,7 @@ def load(farm, number, count, problems):
     dice = random.Random(SEED * 100 + number)
     for _ in range(count // BATCH):
         connection = wire.Connection(*farm.router, 30)
-        sender = threading.Thread(target=connection.send, args=(batch(dice),), daemon=True)
+        sender = threading.Thread(target=push, args=(connection, batch(dice)), daemon=True)
         sender.start()
         try:
             if dice.randrange(20) == 0:
@@ -551,5 +555,4 @@ def test_memory__does_not_grow_with_the_number_of_requests(own_farm):
     kib = [loaded(farm, (REQUESTS - WARM_UP) // 3) for _ in range(3)]
     print(f"{warm} KiB after {WARM_UP}, then {kib} up to {REQUESTS} requests; "
           f"{(REQUESTS - WARM_UP) / (time.monotonic() - began):.0f} a second")
-    if not sanitized(farm):
-        assert kib[-1] - kib[0] < 400 and kib[-1] - warm < 2000, "it grows"
+    assert sanitized(farm) or kib[-1] - warm < GROWTH_KIB, "it grows"
