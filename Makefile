@@ -164,13 +164,13 @@ check: deps ## all tests; installs what it needs on Debian/Ubuntu when run as ro
 	@$(MAKE) --no-print-directory check-all
 
 http: all $(HTTP_TOOLS) $(NO_DATAPATH) ## the HTTP router: raw sockets, the npm clients, slow attackers (no root)
-	@scripts/run-tests --pytest tests/http
+	@scripts/run-tests --halves tests/http
 
 check-all: all $(UNIT) $(ROOT_TESTS) $(BENCH) $(HTTP_BENCH) $(HTTP_TOOLS) $(NO_DATAPATH)
 	@scripts/check-layers
 	@scripts/run-tests $(UNIT) $(ROOT_TESTS) --script scripts/check-docs --script scripts/check-memory \
 		--script scripts/check-streams --script scripts/check-portable --together $(FUZZERS:%="scripts/fuzz --seconds 30 %") \
-		--pytest tests/http --pytest tests/lab
+		--halves tests/http --pytest tests/lab
 
 bench: ## ns per packet of each program (root); the HTTP router against HAProxy, nginx and a bare relay
 	@scripts/deps --bench
@@ -183,7 +183,7 @@ ASAN_MAKE = $(MAKE) --no-print-directory BUILD=build/asan HARDEN="-O1 -g" SANITI
 asan: deps ## unit, packet and lab tests under address and undefined-behaviour sanitizers
 	@$(ASAN_MAKE) asan-run
 asan-run: all $(UNIT) $(ROOT_TESTS) $(HTTP_TOOLS) $(NO_DATAPATH)
-	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --pytest tests/http --pytest tests/lab
+	@MEGALITH_BUILD=$(BUILD) scripts/run-tests $(UNIT) $(ROOT_TESTS) --halves tests/http --pytest tests/lab
 
 check-portable: ## compile and link for macOS and for Linux on aarch64 (cross compiler from npm)
 	@scripts/check-portable

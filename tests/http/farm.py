@@ -157,15 +157,15 @@ def pushed_until_stuck(push, most=64 << 20):
 class Process:
     """One of our programs, its output in a file."""
 
-    def __init__(self, name, argv, log, nofile=None):
+    def __init__(self, name, argv, log, nofile=None, env=None):
         self.name, self.argv, self.log_path = name, [str(a) for a in argv], log
-        self.child, self.nofile = None, nofile
+        self.child, self.nofile, self.env = None, nofile, {**os.environ, **(env or {})}
 
     def start(self):
         self.before = len(self.log())
         with open(self.log_path, "ab") as log:
             self.child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log,
-                                          stderr=log, start_new_session=True)
+                                          stderr=log, start_new_session=True, env=self.env)
         if self.nofile:  # in time for the proxy, which is started when the controller is up
             resource.prlimit(self.child.pid, resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
 
@@ -287,11 +287,11 @@ class Node:
 
 class Farm:
     """router: what its section of the configuration says besides the defaults of these tests.
-    nofile: so many descriptors for the controller, and for the proxy that it starts."""
+    nofile: so many descriptors for the controller, and for the proxy that it starts; env: for both."""
 
     def __init__(self, nodes=None, personas=None, aliases=None, router=None, direct=DIRECT,
-                 nofile=None):
-        self.direct, self.nofile = direct, nofile
+                 nofile=None, env=None):
+        self.direct, self.nofile, self.env = direct, nofile, env
         self.dir = Path(tempfile.mkdtemp(prefix="megalith-http-"))
         self.bin, self.run_dir, self.log_dir = (self.dir / d for d in ("bin", "run", "log"))
         self.state_dir, self.config_path = self.dir / "state", self.dir / "megalith.json"
@@ -377,7 +377,8 @@ class Farm:
         self.controller = Process("megalithd", [
             self.bin / "megalithd", "--datapath", "none", "--detach-on-exit", "-c",
             self.config_path, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
-            "--bpf-dir", self.dir / "bpf"], self.log_dir / "megalithd", self.nofile)
+            "--bpf-dir", self.dir / "bpf"], self.log_dir / "megalithd", self.nofile,
+            self.env)
         self.controller.start()
         self.controller.wait_ready()
         wait_until(self.healthy, "all nodes up", 15, 0.01)

@@ -28,9 +28,12 @@ from farm import ALIASES, CALM, DIRECT, NODES, Farm, LabError, missing, wait_unt
 
 pytestmark = pytest.mark.router
 ALL = bool(os.environ.get("MEGALITH_TEST_ALL"))
-SEED, CLIENTS, SECONDS = 3, 50, 120 if ALL else 10
+SEED, CLIENTS, SECONDS = 3, 50, 120 if ALL else 8
 REQUESTS, WARM_UP = (200_000 if ALL else 20_000), 5_000
-HEAD_S, BODY_S = 15, 2  # a client's patience: for the head of an answer, for more of its body
+LIFE_KIB, GROWTH_KIB = 2048, 256  # that may be left of a life; that 15,000 requests may leave
+# So that glibc's malloc keeps no large blocks: what is measured is what is held.
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+HEAD_S, BODY_S = 15, 1  # a client's patience: for the head of an answer, for more of its body
 
 # who may answer what: alias or model → nodes
 WHO = {"reasoning": "c1 c2 h1", "code": "c1 c2 h1", "rag": "h1", "vision": "m1", "fast": "s1",
@@ -49,7 +52,7 @@ class Unclean(Exception):
 def own_farm():
     if DIRECT or missing():
         pytest.skip("no router here")
-    with Farm() as made:
+    with Farm(router={"queue_length": 32}, env=GIVE_BACK) as made:
         yield made
 
 
@@ -59,6 +62,12 @@ def sanitized(farm):
 
 def descriptors(pid):
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def push(connection, data):
+    """As much as is taken."""
+    with contextlib.suppress(OSError):
+        connection.send(data)
 
 
 # --- the scripted nodes ---------------------------------------------------------------------------
@@ -336,7 +345,7 @@ class Client(threading.Thread):
                 raise Unclean(f"status {answer.status}")
             if persona == "media-lab" or self.dice.randrange(3) == 0:
                 return
-            sender = threading.Thread(target=self.push, args=(connection, data))
+            sender = threading.Thread(target=push, args=(connection, data))
             sender.start()
             try:
                 if self.dice.randrange(3):
@@ -345,10 +354,6 @@ class Client(threading.Thread):
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
                 sender.join()
-
-    def push(self, connection, data):
-        with contextlib.suppress(OSError):
-            connection.send(data)
 
     def take(self, connection, data):
         connection.sock.settimeout(HEAD_S)
@@ -390,7 +395,7 @@ class Fate:
         for name in SIMULATED:
             node = self.farm.nodes[name]
             if node.alive():
-                node.set(**CALM, )
+                node.set(**CALM)
 
     def restart(self):
         node = self.farm.nodes[self.dice.choice(SIMULATED + ["x1", "x2", "y1"])]
@@ -461,9 +466,7 @@ def test_life__nothing_is_lost_and_nothing_is_left(own_farm):
     for name in ("x1", "x2"):
         farm.nodes[name].script = moody
     farm.nodes["y1"].script = tunnel
-    pid, before = farm.proxy_pid, descriptors(farm.proxy_pid)
-    kib = []
-
+    pid, before, kib = farm.proxy_pid, descriptors(farm.proxy_pid), farm.rss_kib()
     clients, fate = live(farm, SECONDS)
     counts = sum((client.counts for client in clients), collections.Counter())
     print(json.dumps(dict(sorted((counts + fate.counts).items())), indent=1))
@@ -480,7 +483,8 @@ def test_life__nothing_is_lost_and_nothing_is_left(own_farm):
         with contextlib.closing(wire.Connection(*farm.router)) as connection:
             answer = connection.ask("POST", dialect.path, dialect.ask(name))
         assert answer.status == 200 or nodes == "x1 x2", answer
-    kib.append(farm.rss_kib())
+    print(f"{kib} KiB before, {farm.rss_kib()} KiB after")
+    assert sanitized(farm) or farm.rss_kib() - kib < LIFE_KIB, "memory is held"
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -512,7 +516,7 @@ def load(farm, number, count, problems):
     dice = random.Random(SEED * 100 + number)
     for _ in range(count // BATCH):
         connection = wire.Connection(*farm.router, 30)
-        sender = threading.Thread(target=connection.send, args=(batch(dice),), daemon=True)
+        sender = threading.Thread(target=push, args=(connection, batch(dice)), daemon=True)
         sender.start()
         try:
             if dice.randrange(20) == 0:
@@ -551,5 +555,4 @@ def test_memory__does_not_grow_with_the_number_of_requests(own_farm):
     kib = [loaded(farm, (REQUESTS - WARM_UP) // 3) for _ in range(3)]
     print(f"{warm} KiB after {WARM_UP}, then {kib} up to {REQUESTS} requests; "
           f"{(REQUESTS - WARM_UP) / (time.monotonic() - began):.0f} a second")
-    if not sanitized(farm):
-        assert kib[-1] - kib[0] < 400 and kib[-1] - warm < 2000, "it grows"
+    assert sanitized(farm) or kib[-1] - warm < GROWTH_KIB, "it grows"

@@ -7,6 +7,7 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dialect import STREAMS, WHOLES
 from farm import (ALIASES, BUILD, DIRECT, NODES, Farm, LabError, missing, pushed_until_stuck,
                   wait_until)
 from lab import MODEL, answers
+from test_faults import hang
 
 pytestmark = pytest.mark.router
 
@@ -50,6 +52,33 @@ def test_slow_reader__the_kept_connection_of_its_node_is_read_again(lab, connect
         assert answer.field("x-megalith-attempts") == "1", f"not read, after {size} bytes"
         return True
     print(f"stuck at {pushed_until_stuck(push)} bytes")
+
+
+def test_pipeline__bodies_that_are_too_many_to_be_kept_come_later(lab, connect):
+    """While the first is being answered not all that follows is read; afterwards it has to be, also
+    when that ends in the middle of a body; and a client that leaves then must be noticed."""
+    dialect, count = WHOLES[0], 6
+    first = threading.Event()
+
+    def script(request):
+        assert first.wait(10)
+        answers(dialect, "fine")(request)
+
+    lab.play(*[script] * (count - 1), hang(dialect))
+    client = connect()
+    data = b"".join(wire.head("POST", dialect.path, dialect.ask(MODEL, f"{n} " + "long " * 10_000))
+                    for n in range(count))
+    sender = threading.Thread(target=client.send, args=(data,))
+    sender.start()
+    lab.wait_requests(1)
+    wait_until(lambda: client.unread(), "the router has stopped reading")
+    first.set()
+    for _ in range(count - 1):
+        assert dialect.text(client.answer().read()) == "fine"
+    sender.join()
+    request = lab.wait_requests(count)
+    client.leave()
+    assert request.left.wait(1), "nobody has noticed that the client left"
 
 
 # --- as many clients as there may be --------------------------------------------------------------

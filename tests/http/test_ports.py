@@ -225,17 +225,6 @@ def upgrade(connection):
     return connection
 
 
-def unread(connection):
-    """Bytes that its kernel has, and the proxy has not read."""
-    ports = connection.port, connection.sock.getsockname()[1]
-    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(path).read_text().splitlines()[1:]:
-            words = line.split()
-            if tuple(int(word.rpartition(":")[2], 16) for word in words[1:3]) == ports:
-                return int(words[4].partition(":")[2], 16)
-    return 0
-
-
 def receive(connection, size):
     while len(connection.rest) < size:
         assert connection.fill(), f"the tunnel ended after {len(connection.rest)} bytes"
@@ -288,7 +277,7 @@ def test_tunnel__many_bytes_behind_the_request_do_not_stop_it(studio, port):
     sender = threading.Thread(target=connection.send, args=(head + data,))
     sender.start()
     wait_until(lambda: studio.requests, "the node is asked")
-    wait_until(lambda: unread(connection), "the proxy has stopped reading")
+    wait_until(lambda: connection.unread(), "the proxy has stopped reading")
     taken.set()
     assert connection.answer(interim=True).status == 101
     assert receive(connection, 5 + len(data)) == b"hello" + data

@@ -13,7 +13,7 @@ from dialect import CASES
 
 pytestmark = [pytest.mark.router, pytest.mark.skipif(
     not shutil.which("slowhttptest"), reason="slowhttptest is not installed: run `make deps` as root")]
-SECONDS, CONNECTIONS = 6, 200
+SECONDS, CONNECTIONS = 3, 200
 LATE_MS = 50  # p99, more than without the attack
 
 MODES = {
@@ -51,7 +51,7 @@ def test_slow__an_honest_client_is_not_delayed(farm, mode):
     quiet = honest(farm, lambda n: n < 100)
     base = "http://%s:%d" % farm.router
     attack = subprocess.Popen(
-        ["slowhttptest", "-c", str(CONNECTIONS), "-r", "100", "-i", "1", "-l", str(SECONDS), "-p", "3",
+        ["slowhttptest", "-c", str(CONNECTIONS), "-r", "200", "-i", "1", "-l", str(SECONDS), "-p", "3",
          "-v", "1", *(word.format(base) for word in MODES[mode])],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

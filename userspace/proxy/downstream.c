@@ -275,6 +275,17 @@ static bool is_crowded(const struct downstream *down)
 	return down->out.unsent > ROUTER_UNSENT_MAX;
 }
 
+/* Reading may have stopped at ROUTER_PENDING_MAX. */
+static bool wants_more(const struct downstream *down)
+{
+	const struct request *request = down->request;
+
+	if (!request)
+		return down->state == DOWN_HEAD && !is_crowded(down);
+	return !request->down_paused &&
+	       (!request->body_complete || down->pending.len < ROUTER_PENDING_MAX);
+}
+
 /* Requests that came behind the one that has been answered: one by one, however many they are. */
 static void down_run(struct downstream *down)
 {
@@ -292,8 +303,10 @@ static void down_run(struct downstream *down)
 	down->running = false;
 	if (down->state == DOWN_HEAD && down->eof)
 		down_close(down, false);
+	else if (wants_more(down))
+		down_pause(down, false);
 	else if (down->state == DOWN_HEAD)
-		down_pause(down, is_crowded(down));
+		down_pause(down, true);
 }
 
 void down_answered(struct downstream *down, bool keep)
