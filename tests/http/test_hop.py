@@ -132,8 +132,9 @@ def test_hop__an_ambiguous_answer_is_none(lab, connect, name):
 def test_hop__bytes_behind_an_answer_are_nobodys(lab, connect):
     """The connection is not used again: the next request gets its own answer."""
     def script(request):
-        request.answer(200, WHOLE.whole("first"))
-        request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        first = WHOLE.whole("first")  # and in the same piece, since later it could be an answer
+        request.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(first) + first +
+                     b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
 
     lab.play(script, answers(WHOLE, "second"))
     connection = connect()

@@ -320,7 +320,8 @@ static void down_eof(struct downstream *down)
 	struct request *request = down->request;
 
 	down->eof = true;
-	if (down->state == DOWN_CLOSING && down->out.unsent) /* perhaps of a tunnel, its node gone */
+	if (down->state == DOWN_CLOSING &&
+	    down->out.unsent) /* perhaps of a tunnel, its node gone */
 		uv_read_stop((uv_stream_t *)&down->tcp);
 	else if (request && request->state == REQUEST_TUNNEL)
 		upstream_shutdown(request->up);
