@@ -10,6 +10,7 @@ without a datapath, and the megalith-proxy that it starts.
 A and B are drawn at random and ports are free ones, so farms live side by side.
 
 MEGALITH_BUILD        another build (sanitizers)
+MEGALITH_HTTP_HALF    0 or 1, when two processes run tests at the same time
 MEGALITH_HTTP_DIRECT  no gateway at all: what would be the router is a simulated node that has every
                       model. For what a node and the router have in common; proves the harness.
 """
@@ -39,6 +40,7 @@ import scripted  # noqa: E402
 
 BUILD = Path(os.environ.get("MEGALITH_BUILD", REPO / "build")).resolve()
 DIRECT = bool(os.environ.get("MEGALITH_HTTP_DIRECT"))
+HALF = int(os.environ.get("MEGALITH_HTTP_HALF", 0))  # 0 or 1: of those that run at the same time
 PROGRAMS = ("megalithd", "megalith-proxy", "megalithctl", "megalith-simnode")
 SANITIZER = re.compile(r"^.*(AddressSanitizer|LeakSanitizer|runtime error:).*$", re.M)
 PROXY_ENDED = re.compile(r"^.*megalith-proxy ended \(.*$", re.M)
@@ -101,13 +103,20 @@ def missing():
             if not (BUILD / name).exists()]
 
 
+given = set()  # by free_port()
+
+
 def free_port(address="::"):
-    """A port that nobody listens on, below those that the kernel gives to clients."""
+    """A port that nobody listens on, below those that the kernel gives to clients and that are for
+    NAT; never the same again, nor one that the other half of the tests may take."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     while True:
-        port = random.randrange(10000, 30000)
+        port = 2 * random.randrange(5000, 10000) + HALF
+        if port in given:
+            continue
         with socket.socket(family) as sock, contextlib.suppress(OSError):
             sock.bind((address, port))
+            given.add(port)
             return port
 
 
@@ -163,11 +172,12 @@ class Process:
 
     def start(self):
         self.before = len(self.log())
+        limit = (resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
         with open(self.log_path, "ab") as log:
-            self.child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log,
-                                          stderr=log, start_new_session=True, env=self.env)
-        if self.nofile:  # in time for the proxy, which is started when the controller is up
-            resource.prlimit(self.child.pid, resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
+            self.child = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
+                start_new_session=True,
+                preexec_fn=(lambda: resource.setrlimit(*limit)) if self.nofile else None)
 
     def alive(self):
         return self.child is not None and self.child.poll() is None

@@ -17,7 +17,7 @@ import wire
 from dialect import STREAMS, WHOLES
 from farm import (ALIASES, BUILD, DIRECT, NODES, Farm, LabError, missing, pushed_until_stuck,
                   wait_until)
-from lab import MODEL, answers
+from lab import MODEL, answers, held
 from test_faults import hang
 
 pytestmark = pytest.mark.router
@@ -58,13 +58,7 @@ def test_pipeline__bodies_that_are_too_many_to_be_kept_come_later(lab, connect):
     """While the first is being answered not all that follows is read; afterwards it has to be, also
     when that ends in the middle of a body; and a client that leaves then must be noticed."""
     dialect, count = WHOLES[0], 6
-    first = threading.Event()
-
-    def script(request):
-        assert first.wait(10)
-        answers(dialect, "fine")(request)
-
-    lab.play(*[script] * (count - 1), hang(dialect))
+    lab.play(*[held(lab, dialect)] * (count - 1), hang(dialect))
     client = connect()
     data = b"".join(wire.head("POST", dialect.path, dialect.ask(MODEL, f"{n} " + "long " * 10_000))
                     for n in range(count))
@@ -72,7 +66,7 @@ def test_pipeline__bodies_that_are_too_many_to_be_kept_come_later(lab, connect):
     sender.start()
     lab.wait_requests(1)
     wait_until(lambda: client.unread(), "the router has stopped reading")
-    first.set()
+    lab.go.set()
     for _ in range(count - 1):
         assert dialect.text(client.answer().read()) == "fine"
     sender.join()

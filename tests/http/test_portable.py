@@ -15,21 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from farm import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("MEGALITH_BUILD", "build")
 PROGRAMS = ("megalithd", "megalith-proxy", "megalithctl", "megalith-simnode")
 NOBODY = 65534
 DEADLINE_S = 20
-
-
-def free_ports(count):
-    holders = [socket.socket() for _ in range(count)]
-    for holder in holders:
-        holder.bind(("127.0.0.1", 0))
-    ports = [holder.getsockname()[1] for holder in holders]
-    for holder in holders:
-        holder.close()
-    return ports
 
 
 def wait_until(condition, what, log=lambda: ""):
@@ -61,7 +53,8 @@ class Gateway:
         for program in PROGRAMS:
             shutil.copy(BUILD / program, self.dir)
         shutil.copy(BUILD / daemon, self.dir / "megalithd")
-        self.node_http, self.node_raw, self.http, self.raw, self.router, self.admin = free_ports(6)
+        self.node_http, self.node_raw, self.http, self.raw, self.router, self.admin = (
+            free_port() for _ in range(6))
         self.config = self.dir / "megalith.json"
         self.write_config()
 

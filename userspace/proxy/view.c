@@ -189,8 +189,10 @@ void view_count_busy(struct view *view, size_t endpoint, int by)
 
 void view_suspect(struct view *view, size_t endpoint, uint64_t now_ms)
 {
-	if (view_knows(view, endpoint))
-		view->live[endpoint].suspect_until_ms = now_ms + VIEW_SUSPECT_MS;
+	if (!view_knows(view, endpoint))
+		return;
+	view->live[endpoint].suspect_until_ms = now_ms + VIEW_SUSPECT_MS;
+	view->live[endpoint].return_until_ms = now_ms + VIEW_RETURN_MS;
 }
 
 void view_trust(struct view *view, size_t endpoint)
@@ -249,11 +251,10 @@ static bool view_returning(const struct view *view, const struct view_ask *ask)
 	for (size_t t = 0; t < row->n_tiers; t++) {
 		for (size_t i = 0; i < row->tiers[t].n_endpoints; i++) {
 			uint32_t endpoint = row->tiers[t].endpoints[i];
-			uint64_t until_ms = view->live[endpoint].suspect_until_ms;
 
 			if (!view->skip[endpoint] &&
 			    choose_judge(view->nodes, endpoint) == CHOOSE_DOWN &&
-			    until_ms + VIEW_RETURN_MS > ask->now_ms + VIEW_SUSPECT_MS)
+			    view->live[endpoint].return_until_ms > ask->now_ms)
 				return true;
 		}
 	}

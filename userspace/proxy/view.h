@@ -24,9 +24,10 @@
 #define VIEW_GONE      SIZE_MAX /* an endpoint that is in the plan no more */
 
 struct view_live {
-	uint32_t kernel; /* connections that the kernel steers to it */
-	uint32_t open;	 /* connections that we relay to it */
-	uint64_t suspect_until_ms;
+	uint32_t kernel;	   /* connections that the kernel steers to it */
+	uint32_t open;		   /* connections that we relay to it */
+	uint64_t suspect_until_ms; /* it has failed us; 0 when it has taken a connection since */
+	uint64_t return_until_ms;  /* the same, but that does not end it */
 };
 
 struct view {
