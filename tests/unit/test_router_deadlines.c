@@ -21,7 +21,7 @@
 #define DEADLINE_MS 5000
 #define WINDOW_MS   300
 #define FLOOD	    (8u << 20)
-#define STACK	    (256u << 10)
+#define STACK	    (128u << 10)
 #define SMALL	    4096 /* what kernels shall buffer, so that little fills them */
 
 static const char farm[] =
