@@ -5,6 +5,7 @@ to one of them only, so it has to come back to the same."""
 import pytest
 
 from farm import DIRECT, Farm, missing, wait_until
+from test_ports import UPGRADE
 
 pytestmark = pytest.mark.router
 
@@ -63,6 +64,23 @@ def test_affinity__many_requests_on_a_kept_connection_stay_too(farm, connect):
 
 def test_affinity__without_it_a_client_is_spread(ask):
     assert {node_of(ask(CLIENTS[0], "GET", "/queue", persona="any")) for _ in range(24)} == set(NODES)
+
+
+def test_affinity__a_client_that_listens_stays_although_the_other_node_is_idle(farm, ask, connect):
+    """Its websocket is a request that its node is busy with."""
+    for client in CLIENTS[:4]:
+        socket = connect("127.0.0.1", farm.port("studio", "image"), source=client)
+        socket.request("GET", "/ws?clientId=1", None, UPGRADE)
+        answer = socket.answer(interim=True)
+        assert answer.status == 101
+        node = answer.field("x-megalith-node")
+        farm.wait_for(lambda: farm.busy(node) == 1, "it is counted")
+        for _ in range(4):
+            assert node_of(ask(client, "POST", "/prompt", {"prompt": {}})) == node
+        others = {node_of(ask(client, "GET", "/queue", persona="any")) for _ in range(8)}
+        assert others == set(NODES) - {node}, "without affinity it is the less busy one"
+        socket.close()
+        farm.wait_for(lambda: not farm.busy(node), "it is free")
 
 
 def test_affinity__while_its_node_is_away_only_its_clients_move(farm, ask):

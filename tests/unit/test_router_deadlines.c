@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #define DEADLINE_MS 5000
 #define WINDOW_MS   300
 #define FLOOD	    (8u << 20)
+#define STACK	    (128u << 10)
 #define SMALL	    4096 /* what kernels shall buffer, so that little fills them */
 
 static const char farm[] =
@@ -279,13 +281,17 @@ static void test_router_deadlines__a_refused_body_that_does_not_come(void **stat
 
 static const char models[] = "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/* Asks, and takes no answer, until something waits for it in the router. */
-static void fill(struct rig *rig, int client)
+/* Asks, and takes no answer, until something waits for it in the router. How often. */
+static unsigned fill(struct rig *rig, int client)
 {
+	unsigned asked = 0;
+
 	UNTIL(rig, ({
-		      send(client, models, sizeof(models) - 1, MSG_NOSIGNAL);
+		      say(client, models, sizeof(models) - 1);
+		      asked++;
 		      down_of(rig) && down_of(rig)->out.unsent > 0;
 	      }));
+	return asked;
 }
 
 static void test_router_deadlines__a_reader_that_has_stopped_is_reset(void **state)
@@ -332,6 +338,46 @@ static void test_router_deadlines__a_slow_reader_is_not(void **state)
 	UNTIL(rig, !down_of(rig));
 }
 
+static unsigned count(const char *text, const char *what)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, what))) {
+		n++;
+		text++;
+	}
+	return n;
+}
+
+/* Who ends its sending while answers wait for it gets them all, and then a clean end. */
+static void test_router_deadlines__what_is_owed_after_a_half_close_is_written(void **state)
+{
+	struct rig *rig = *state;
+	int client = connect_client(rig);
+	struct buf got = {0};
+	char text[SMALL];
+	unsigned asked;
+	ssize_t len;
+
+	asked = fill(rig, client);
+	shutdown(client, SHUT_WR);
+	UNTIL(rig, !down_of(rig) || down_of(rig)->eof);
+	UNTIL(rig, ({
+		      len = hear(client, text, sizeof(text));
+		      if (len > 0)
+			      buf_add(&got, text, (size_t)len);
+		      len <= 0 && len != -EAGAIN;
+	      }));
+	assert_int_equal(len, 0);
+	assert_true(asked > 1);
+	assert_in_range(count(got.data, "HTTP/1.1 200 OK"), asked - 1, asked);
+	assert_int_equal(count(got.data, "HTTP/1.1 200 OK"), count(got.data, "\"second\""));
+	assert_int_equal(got.data[got.len - 1], '}');
+	buf_fini(&got);
+	close(client);
+	UNTIL(rig, !down_of(rig));
+}
+
 /* Answers that wait are bounded, also those to many small questions sent at once. */
 static void test_router_deadlines__who_does_not_read_is_not_read_either(void **state)
 {
@@ -360,14 +406,50 @@ static void test_router_deadlines__who_does_not_read_is_not_read_either(void **s
 	UNTIL(rig, !down_of(rig));
 }
 
+/* Many that came together are dealt with one after the other, not one inside the other: the stack
+ * does not grow with what a client sends. */
+static void test_router_deadlines__many_questions_need_no_stack(void **state)
+{
+	static const char question[] = "GET / HTTP/1.1\r\nHost:x\r\n\r\n";
+	static char many[ROUTER_FIRST_READ];
+	struct rig *rig = *state;
+	int client = connect_client(rig);
+	size_t len = 0, n = sizeof(question) - 1;
+	struct rlimit before, small;
+	struct buf got = {0};
+	char text[SMALL];
+
+	for (; len + n <= sizeof(many); len += n)
+		memcpy(many + len, question, n);
+	getrlimit(RLIMIT_STACK, &before);
+	small = (struct rlimit){STACK, before.rlim_max};
+	setrlimit(RLIMIT_STACK, &small);
+	say(client, many, len);
+	UNTIL(rig, ({
+		      ssize_t heard = hear(client, text, sizeof(text));
+		      if (heard > 0)
+			      buf_add(&got, text, (size_t)heard);
+		      got.len &&count(got.data, "Ollama is running") == len / n;
+	      }));
+	setrlimit(RLIMIT_STACK, &before);
+	buf_fini(&got);
+	close(client);
+	UNTIL(rig, !down_of(rig));
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(test_router_deadlines__##name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		CASE(a_body_that_does_not_come_is_408),	    CASE(a_body_that_drips_is_408),
-		CASE(a_body_that_grows_may_take_its_time),  CASE(a_refused_body_that_does_not_come),
-		CASE(a_reader_that_has_stopped_is_reset),   CASE(a_slow_reader_is_not),
+		CASE(a_body_that_does_not_come_is_408),
+		CASE(a_body_that_drips_is_408),
+		CASE(a_body_that_grows_may_take_its_time),
+		CASE(a_refused_body_that_does_not_come),
+		CASE(a_reader_that_has_stopped_is_reset),
+		CASE(a_slow_reader_is_not),
+		CASE(what_is_owed_after_a_half_close_is_written),
 		CASE(who_does_not_read_is_not_read_either),
+		CASE(many_questions_need_no_stack),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
