@@ -61,6 +61,7 @@ static const struct {
 	{"/v1/", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},
 	{"/v1", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},
 	{"/v1/api/chat", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},
+	{"i/chat", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},
 	{"/chat", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},
 	{"/v1/v1/chat/completions", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},
 	{"/v1/chat/completions/", PATH_UNKNOWN, DIALECT_OPENAI, STREAM_ANY, ""},

@@ -146,7 +146,7 @@ static const struct {
 	{"PERSONA/MODEL that only its cascade has", "p/m3", NULL},
 	{"a persona that listens to nothing of that kind", "r/m5", NULL},
 	{"a persona that is none", "s/m1", NULL},
-	{"a persona without a model", "p/", NULL},
+	{"a persona without a model", "q/", NULL},
 	{"a model without a persona", "/m1", NULL},
 	{"a persona alone", "p", NULL},
 	{"nothing", "", NULL},

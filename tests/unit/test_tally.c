@@ -51,6 +51,9 @@ static void test_tally__counts_requests(void **state)
 	SAYS(&tally, "megalith_http_requests_total{model=\"chat\",node=\"gpu\",code=\"503\"} 1");
 	SAYS(&tally, "megalith_http_requests_total{model=\"cha\",node=\"tgpu\",code=\"200\"} 1");
 	SAYS(&tally, "megalith_http_requests_total{model=\"\",node=\"\",code=\"404\"} 1");
+	for (int code = 100; code < 1000; code++) /* some share a place in the table */
+		tally_request(&tally, "codes", "gpu", code);
+	assert_int_equal(tally.n_rows, 5 + 900);
 	tally_fini(&tally);
 }
 

@@ -122,7 +122,7 @@ static const char done_mark[] = "\"done\":true";
 /* Inside a string. The first quote of the mark has been seen when mark_len is not 0. */
 static void mark_quoted(struct events *events, char c)
 {
-	bool on = events->mark_len && !events->escaped && c == done_mark[events->mark_len];
+	bool on = events->mark_len && c == done_mark[events->mark_len];
 
 	events->mark_len = on ? events->mark_len + 1 : 0;
 	if (events->escaped)
