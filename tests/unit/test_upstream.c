@@ -751,7 +751,7 @@ static void test_upstream__a_large_request_is_sent_bit_by_bit(void **state)
 	UNTIL(rig, ({
 		      ssize_t n;
 		      while ((n = recv(node, piece, sizeof(piece), 0)) > 0) {
-			      assert_memory_equal(piece, text + total, n);
+			      assert_memory_equal(piece, text + total, (size_t)n);
 			      total += (size_t)n;
 		      }
 		      total == BIG;
