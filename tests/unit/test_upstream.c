@@ -705,7 +705,8 @@ static char *big(void)
 {
 	char *text = malloc(BIG + 1);
 
-	memset(text, 'b', BIG);
+	for (size_t i = 0; i < BIG; i++)
+		text[i] = (char)('a' + i % 23);
 	text[BIG] = '\0';
 	return text;
 }
@@ -749,8 +750,10 @@ static void test_upstream__a_large_request_is_sent_bit_by_bit(void **state)
 	assert_int_equal(asking.drained, 0);
 	UNTIL(rig, ({
 		      ssize_t n;
-		      while ((n = recv(node, piece, sizeof(piece), 0)) > 0)
+		      while ((n = recv(node, piece, sizeof(piece), 0)) > 0) {
+			      assert_memory_equal(piece, text + total, (size_t)n);
 			      total += (size_t)n;
+		      }
 		      total == BIG;
 	      }));
 	UNTIL(rig, asking.drained == 1);
@@ -1035,7 +1038,8 @@ static void test_upstream__the_pool_outlives_its_users(void **state)
 	upstream_pool_free(rig->pool);
 	let(rig);
 	say(node, "HTTP/1.1 204 No Content\r\n\r\n");
-	UNTIL(rig, asking.completes); /* and it is not kept */
+	UNTIL(rig, asking.completes);
+	UNTIL(rig, upstream_pool_open(rig->pool) == 1); /* and it is not kept */
 	upstream_drop(last.up, false);
 	rig->pool = NULL;
 	close(kept);

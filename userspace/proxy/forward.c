@@ -189,7 +189,7 @@ void forward_date(struct router *router, struct buf *out)
 static void add_framing(const struct request *request, const struct http1_head *head,
 			struct buf *out)
 {
-	if (head->status < 200 || head->status == 204)
+	if (head->status < 200)
 		return;
 	if (head->content_length >= 0)
 		add_number_line(out, "content-length", (uint64_t)head->content_length);
