@@ -77,6 +77,77 @@ class Stream:
         self.close()
 
 
+class Chat:
+    """A chat in OpenAI's dialect through the router."""
+
+    def __init__(self, machine, address, port, model, **more):
+        self.connection, self.events, self.cut = Http(machine, address, port), [], False
+        self.buffer = b""
+        try:
+            body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **more}
+            self.connection.request("POST", "/v1/chat/completions", json.dumps(body),
+                                    {"Content-Type": "application/json"})
+            self.answer = self.connection.getresponse()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def field(self, name):
+        return self.answer.headers[f"x-megalith-{name}"]
+
+    @property
+    def node(self):
+        return self.field("node")
+
+    def event(self):
+        """The next event of a stream, or the whole answer; empty at the end."""
+        while True:
+            while b"\n" not in self.buffer and (more := self.answer.read1(65536)):
+                self.buffer += more
+            ended = b"\n" not in self.buffer
+            line, _, self.buffer = self.buffer.partition(b"\n")
+            if text := line.decode().strip().removeprefix("data: "):
+                self.events.append(text)
+                return text
+            if ended:
+                return ""
+
+    def read(self):
+        """To the end, be it a good one or not."""
+        try:
+            while self.event():
+                pass
+        except (http.client.HTTPException, ConnectionError):
+            self.cut = True
+
+    @property
+    def whole(self):
+        return self.answer.status == 200 and bool(self.events) and not self.cut
+
+    def close(self):
+        self.connection.close()
+        self.answer.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def simulate(machine, node, port=11434, **settings):
+    """How a simulated node is to behave from now on: megalith-simnode(1)."""
+    connection = Http(machine, node.v4, port)
+    try:
+        connection.request("POST", "/sim/set", json.dumps(settings))
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise OSError(f"HTTP {answer.status}: {text[:100]!r}")
+    finally:
+        connection.close()
+
+
 def wyoming_node(machine, address, port):
     """`describe` of the Wyoming protocol: one line of JSON, then data_length bytes of JSON."""
     with machine.connect(address, port) as sock, sock.makefile("rb") as stream:

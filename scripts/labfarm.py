@@ -78,6 +78,7 @@ DEFAULT_MODELS = {
 }
 DEFAULT_PORTS = {"ollama": 11434, "llamacpp": 8080, "vllm": 8000, "sglang": 30000, "openai": 8000,
                  "comfyui": 8188, "immich": 3003, "wyoming": 10300, "http": 80}
+ROUTER_PORT = 4000  # of the gateway, for everybody
 COMMON_MODEL = "lab:latest"  # every simulated node has it, so any answers, cascaded to or not
 PERSONA_SETS = {"default": (DEFAULT_NODES, DEFAULT_PERSONAS, DEFAULT_MODELS)}
 
@@ -303,7 +304,8 @@ class Lab:
             nodes[name] = {"address": machine.v6 if self.family == 6 else machine.v4, **spec}
         return copy.deepcopy({
             "gateway": {"interfaces": ["lan0", "mesh0"], "datapath": self.datapath},
-            "router": {"queue_ms": 2000},
+            "router": {"listen": f"0.0.0.0:{ROUTER_PORT}", "allow_anonymous": True,
+                       "queue_ms": 2000},
             "probe": self.probe,
             "nodes": nodes,
             "personas": self.persona_specs,
@@ -430,6 +432,12 @@ class Lab:
         wait_until(ready, "megalithd is ready: " + self.log("megalithd")[before:][-500:], 15)
         if healthy:
             wait_until(self.healthy, "all nodes up", 15)
+            wait_until(self.planned, "the plan has them", 15)
+
+    def planned(self):
+        """Somebody may be taken for each persona: the plan follows the probes by some milliseconds."""
+        return all(json.loads(self.ctl("explain", persona, "--json", check=False).stdout or "{}")
+                   .get("taken") for persona in self.config()["personas"])
 
     def stop_controller(self, number=signal.SIGTERM):
         return self.end("megalithd", number)

@@ -30,7 +30,7 @@
 struct program {
 	uv_loop_t loop;
 	struct proxy *proxy;
-	uv_signal_t terminate, interrupt;
+	uv_signal_t terminate, interrupt, hangup;
 	uv_timer_t stop;
 	uint64_t stop_at_ms; /* 0: not stopping */
 	bool ended;
@@ -111,6 +111,7 @@ static void program_end(struct program *program)
 	proxy_end(program->proxy);
 	uv_close((uv_handle_t *)&program->terminate, NULL);
 	uv_close((uv_handle_t *)&program->interrupt, NULL);
+	uv_close((uv_handle_t *)&program->hangup, NULL);
 	uv_close((uv_handle_t *)&program->stop, NULL);
 }
 
@@ -118,8 +119,7 @@ static void program_on_stop(uv_timer_t *timer)
 {
 	struct program *program = timer->data;
 
-	if (!proxy_busy(program->proxy) ||
-	    uv_now(&program->loop) >= program->stop_at_ms)
+	if (!proxy_busy(program->proxy) || uv_now(&program->loop) >= program->stop_at_ms)
 		program_end(program);
 }
 
@@ -141,18 +141,28 @@ static void program_on_signal(uv_signal_t *signal, int number)
 	uv_timer_start(&program->stop, program_on_stop, 0, STOP_LOOK_MS);
 }
 
+/* All that could be read again comes from the controller. */
+static void program_on_hangup(uv_signal_t *signal, int number)
+{
+	(void)signal;
+	(void)number;
+	log_info("SIGHUP: configuration and keys are read by megalithd; send it there");
+}
+
 static int program_start(struct program *program, const char *control)
 {
 	if (uv_loop_init(&program->loop) < 0)
 		return -ENOMEM;
 	uv_signal_init(&program->loop, &program->terminate);
 	uv_signal_init(&program->loop, &program->interrupt);
+	uv_signal_init(&program->loop, &program->hangup);
 	uv_timer_init(&program->loop, &program->stop);
 	program->terminate.data = program;
 	program->interrupt.data = program;
 	program->stop.data = program;
 	uv_signal_start(&program->terminate, program_on_signal, SIGTERM);
 	uv_signal_start(&program->interrupt, program_on_signal, SIGINT);
+	uv_signal_start(&program->hangup, program_on_hangup, SIGHUP);
 	program->proxy = proxy_new(&program->loop, control, descriptors_raise());
 	return program->proxy ? 0 : -errno;
 }

@@ -54,7 +54,7 @@ def stream_figures(counts, many):
 
 def other_figures(many):
     yield Figure(f"memory per idle stream, of {many}", "KiB", 2, "idle", key("kib"), False, BOUND, 4.6, 9)
-    yield Figure("memory at start", "MiB", 2, "start", key("mib"), False, BOUND, 6, 15)
+    yield Figure("memory at start, RSS", "MiB", 2, "start", key("mib"), False, BOUND, 6, 15)
     for what, when in (("leave amid", "amid the stream"), ("leave before", "before the first token")):
         yield Figure(f"client leaves {when}, node knows: p50", "ms", 2, what, key("p50_us", 1e-3), False, BOUND, 1, 1)
         yield Figure(f"client leaves {when}, node knows: max", "ms", 2, what, key("max_us", 1e-3))

@@ -196,17 +196,21 @@ class Peer:
                 self.child.wait()
         self.child = None
 
+    def alive(self):
+        """Also when a parent has already put another in its place."""
+        return bool(self.counted) and all(os.path.exists(f"/proc/{pid}/task") for pid in self.counted)
+
     def pin(self, cpu):
         for pid in self.counted:
             for task in os.listdir(f"/proc/{pid}/task"):
                 os.sched_setaffinity(int(task), {cpu})
 
-    def memory_kib(self):
-        """Proportional share of all its processes."""
+    def memory_kib(self, kind="Pss"):
+        """Of all its processes: "Pss" divides what they share with others, "Rss" counts all that is resident."""
         total = 0
         for pid in self.counted:
             with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as rollup:
-                total += sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+                total += sum(int(line.split()[1]) for line in rollup if line.startswith(f"{kind}:"))
         return total
 
     def descriptors(self):

@@ -52,6 +52,7 @@ def farm(whole_farm):
             print(f"--- {process.name} meanwhile:\n{text[-3000:]}")
             crashes += filter(None, [farms.first_crash(text)])
     try:
+        whole_farm.check_alive()
         whole_farm.wait_idle()
     finally:
         whole_farm.calm()

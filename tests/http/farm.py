@@ -91,6 +91,8 @@ ALIASES = {
     "vision": [{"persona": "media-lab", "model": "llama3.2-vision:latest"}],
     "fast": [{"persona": "swarm", "model": "llama3.2:3b"},
              {"persona": "swarm", "model": "llama3.2:1b"}],
+    "chat": {"targets": [{"persona": "cruncher", "model": "deepseek-r1:latest"},
+                         {"persona": "fat-brain", "model": "llama3:70b"}], "affinity": "session"},
     "gpt-4": "reasoning", "gpt-4o": "vision", "gpt-3.5-turbo": "fast",
 }
 
@@ -214,7 +216,7 @@ class Node:
         for service, wish in spec["services"].items():
             self.ports[service] = wish["port"] = free_port(address)
             engines[service] = wish["engine"]
-        self.models = MODELS.get(name) or spec["services"]["llm"]["pin"]
+        self.models = MODELS.get(name) or spec["services"].get("llm", {}).get("pin", [])
         # one engine for all listeners of a process: a process for each other engine
         self.processes = []
         for engine in sorted(set(engines.values())):
@@ -429,6 +431,17 @@ class Farm:
         except OSError:
             return False
 
+    def check_alive(self):
+        """LabError when the proxy has ended meanwhile: its controller starts it again, so that
+        tests may not notice."""
+        if self.direct or self._find_proxy() == self.proxy_pid:
+            return
+        before = self.proxy_pid
+        wait_until(lambda: self._find_proxy(), "the proxy is started again", 10)
+        self.proxy_pid = self._find_proxy()
+        wait_until(self._answers, "the router serves again", 10)
+        raise LabError(f"megalith-proxy (pid {before}) ended:\n{self.controller.log()[-3000:]}")
+
     def _end_proxy(self):
         """It is the controller's child and ends with it."""
         pid = getattr(self, "proxy_pid", None)
@@ -472,13 +485,8 @@ class Farm:
         part.rename(self.config_path)
 
     @contextlib.contextmanager
-    def configured(self, **router):
-        """Other settings of the router, meanwhile. An alias made for it tells when they are in
-        force."""
-        mark = f"mark-{random.randrange(1 << 32):08x}"
-        document = self.config()
-        document["router"].update(router)
-        document["models"][mark] = next(iter(self.aliases))
+    def _written(self, document, mark):
+        """Another configuration, meanwhile. The alias `mark` tells when it is in force."""
         self.write_config(document)
         self.ctl("reload")
         try:
@@ -488,6 +496,24 @@ class Farm:
             self.write_config()
             self.ctl("reload")
             self.wait_model(mark, there=False)
+
+    @contextlib.contextmanager
+    def configured(self, **router):
+        """Other settings of the router, meanwhile."""
+        mark = f"mark-{random.randrange(1 << 32):08x}"
+        document = self.config()
+        document["router"].update(router)
+        document["models"][mark] = next(iter(self.aliases))
+        with self._written(document, mark):
+            yield
+
+    @contextlib.contextmanager
+    def aliased(self, **aliases):
+        """More aliases, meanwhile."""
+        document = self.config()
+        document["models"].update(aliases)
+        with self._written(document, next(iter(aliases))):
+            yield
 
     def port(self, persona, service="llm"):
         return self.personas[persona]["listen"][service]

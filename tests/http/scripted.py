@@ -3,6 +3,7 @@
 
     node.script = function(request)     called in a thread for each request that is no probe
     node.requests                       all of them, in order of arrival
+    node.deaf = True                    probes are answered no more, all else is
 
 Probes are answered as Ollama and ComfyUI do. A script that returns leaves the connection open for the next
 request; request.close() and request.reset() end it.
@@ -111,7 +112,7 @@ class Node:
                        "/api/version": b'{"version":"0.12.0"}',
                        "/prompt": b'{"exec_info":{"queue_remaining":0}}'}
         self.listener, self.lock, self.open = None, threading.Lock(), set()
-        self.script, self.requests = None, []
+        self.script, self.requests, self.deaf = None, [], False
         self.active = self.max_active = 0
         self._listen(0)
         self.port = service["port"] = self.listener.getsockname()[1]
@@ -146,7 +147,7 @@ class Node:
 
     def calm(self):
         """As new; nobody has a connection to it left from an earlier test."""
-        self.script, self.requests, self.max_active = None, [], 0
+        self.script, self.requests, self.max_active, self.deaf = None, [], 0, False
         with self.lock:
             for sock in self.open:
                 with contextlib.suppress(OSError):
@@ -184,6 +185,8 @@ class Node:
             raise EOFError
         request = Request(self, sock, stream, b"".join(lines).rstrip(b"\r\n"))
         if request.method == "GET" and request.target in self.probes:
+            if self.deaf:
+                raise EOFError
             request.answer(200, self.probes[request.target])
             return
         with self.lock:

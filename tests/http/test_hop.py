@@ -3,7 +3,10 @@
 afterwards."""
 
 import json
+import socket
+import threading
 import time
+from email.utils import format_datetime, parsedate_to_datetime
 
 import pytest
 
@@ -52,12 +55,39 @@ def test_hop__connection_cannot_strip_what_others_rely_on(lab, connect, trick):
         assert answer.status == 400 and not lab.requests
 
 
-def test_hop__the_keys_of_clients_stay_here(lab, connect):
-    """They are the gateway's, a node has no business with them; a node's own come from nowhere
-    else, so without keys here what the client sends is the node's."""
+KEY = "sk-something-long"
+KEYS = [f"Authorization: Bearer {KEY}", f"x-api-key: {KEY}", f"Proxy-Authorization: Basic {KEY}"]
+
+
+@pytest.mark.parametrize("path", [case.path for case in WHOLES] + ["/api/show", "/api/embed"])
+def test_hop__the_keys_of_clients_stay_here(lab, connect, path):
+    """They are the gateway's, asked for or not: a node has no business with them."""
+    lab.play(lambda request: request.answer(200, b"{}"))
+    assert connect().ask("POST", path, body(), KEYS).status == 200
+    request, = lab.requests
+    assert not {name for name, _ in request.fields} & {"authorization", "x-api-key",
+                                                       "proxy-authorization"}
+    assert KEY.encode() not in request.head
+
+
+ORIGIN = ["Forwarded: for=192.0.2.1", "X-Forwarded-For: 192.0.2.1, 192.0.2.2", "X-Real-IP: 192.0.2.1",
+          "X-Forwarded-For: 192.0.2.3", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https",
+          "X-Forwarded-Port: 1", "Via: 1.0 before"]
+
+
+@pytest.mark.parametrize("where", ["router", "persona port"])
+def test_hop__where_a_request_comes_from_is_said_anew(farm, lab, connect, where):
+    """Of what a client says of itself nothing reaches a node; Via is a list, and grows."""
     lab.play(answers(WHOLE))
-    connect().ask("POST", CHAT, body(), ["Authorization: Bearer sk-something-long"])
-    assert lab.requests[0].field("authorization") in (None, "Bearer sk-something-long")
+    target = farm.router if where == "router" else ("127.0.0.1", farm.port("lab"))
+    connection = connect(*target, source="127.0.0.7")
+    assert WHOLE.text(connection.ask("POST", CHAT, body(), ORIGIN)) == "fine"
+    request, = lab.requests
+    told = [(name, value) for name, value in request.fields
+            if name.startswith("x-forwarded") or name in ("forwarded", "x-real-ip")]
+    assert told == [("x-forwarded-for", "127.0.0.7")]
+    via = [value for name, value in request.fields if name == "via"]
+    assert via in (["1.0 before", "1.1 megalith"], ["1.0 before, 1.1 megalith"])
 
 
 def test_hop__the_query_goes_on(lab, connect):
@@ -91,16 +121,56 @@ def test_hop__each_answer_has_an_id_of_its_own(farm, connect):
     assert all(ids) and len(set(ids)) == 15
 
 
+def says_now(answer):
+    """Date is there once, in the one form that is allowed (RFC 9110 5.6.7), and of now."""
+    date = parsedate_to_datetime(answer.field("date"))
+    assert format_datetime(date, usegmt=True) == answer.field("date")
+    return abs(time.time() - date.timestamp()) < 3
+
+
+@pytest.mark.parametrize("method,path,status", [
+    ("GET", "/health", 200), ("GET", "/v1/models", 200), ("GET", "/nothing", 404),
+    ("DELETE", "/v1/models", 405), ("POST", "/api/pull", 403), ("HEAD", "/", 200)])
+def test_hop__the_routers_own_answers_have_a_date(farm, connect, method, path, status):
+    answer = connect().ask(method, path, b"{}" if method == "POST" else None)
+    assert answer.status == status and says_now(answer)
+
+
+def test_hop__a_date_is_added_where_a_node_sends_none(lab, connect):
+    old = "Sun, 06 Nov 1994 08:49:37 GMT"
+    lab.play(answers(WHOLE), lambda request: request.answer(200, WHOLE.whole("old"), f"Date: {old}"))
+    assert says_now(connect().ask("POST", CHAT, body()))
+    assert connect().ask("POST", CHAT, body()).all("date") == [old]
+
+
 # --- what a node may send besides -----------------------------------------------------------------
 
-def test_hop__interim_answers_are_passed_over_or_on(lab, connect):
-    def script(request):
-        request.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
-        answers(WHOLE)(request)
+INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+           b"HTTP/1.1 102 Processing\r\n\r\n")
 
-    lab.play(script)
+
+def interim(request):
+    request.send(INTERIM)
+    answers(WHOLE)(request)
+
+
+def test_hop__interim_answers_are_passed_over(lab, connect):
+    lab.play(interim)
     answer = connect().ask("POST", CHAT, body())
-    assert WHOLE.text(answer) == "fine" and set(answer.interim) <= {102, 103}
+    assert WHOLE.text(answer) == "fine" and answer.interim == []
+
+
+def test_hop__interim_answers_are_passed_on_at_persona_ports(farm, lab, connect):
+    """But for 100, which was not asked for."""
+    lab.play(interim)
+    connection = connect("127.0.0.1", farm.port("lab"))
+    connection.request("POST", CHAT, body())
+    hints = connection.answer(interim=True)
+    assert hints.status == 103 and hints.field("link") == "</x>"
+    assert connection.answer(interim=True).status == 102
+    assert WHOLE.text(connection.answer(interim=True).read()) == "fine"
+    old = connect("127.0.0.1", farm.port("lab")).ask("POST", CHAT, body(), (), "1.0")
+    assert old.interim == [] and WHOLE.text(old) == "fine"
 
 
 BAD_ANSWERS = {
@@ -130,11 +200,13 @@ def test_hop__an_ambiguous_answer_is_none(lab, connect, name):
 
 
 def test_hop__bytes_behind_an_answer_are_nobodys(lab, connect):
-    """The connection is not used again: the next request gets its own answer."""
+    """The connection is not used again: the next request gets its own answer. (They come together:
+    nobody could tell bytes that come a moment later from an answer to the next request.)"""
     def script(request):
-        first = WHOLE.whole("first")  # and in the same piece, since later it could be an answer
-        request.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(first) + first +
-                     b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        body = WHOLE.whole("first")
+        request.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                     b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+                     + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
 
     lab.play(script, answers(WHOLE, "second"))
     connection = connect()
@@ -191,6 +263,74 @@ def test_hop__the_largest_body_that_is_allowed(lab, patient, connect):
     text = json.dumps(document).encode()
     assert len(text) == MAX_BODY_MB << 20
     assert WHOLE.text(connect().ask("POST", CHAT, text)) == "fine"
+
+
+DRAIN_MAX = 65536  # of a body that nobody wants
+
+
+def framed(text, chunked):
+    """The body's fields, and how it goes over the wire."""
+    if not chunked:
+        return [f"Content-Length: {len(text)}"], text
+    step = max(1, len(text) // 3)
+    pieces = [text[i:i + step] for i in range(0, len(text), step)]
+    return ["Transfer-Encoding: chunked"], b"".join(
+        b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+framings = pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+
+
+@framings
+@pytest.mark.parametrize("method,path,status", [("GET", "/v1/models", 200), ("HEAD", "/health", 200),
+                                                ("DELETE", "/v1/models", 405)])
+def test_hop__a_body_that_nobody_wants_is_thrown_away_up_to_64_kib(farm, connect, chunked, method,
+                                                                   path, status):
+    fields, text = framed(b"GET /x HTTP/1.1\r\n\r\n" + b" " * (DRAIN_MAX - 19), chunked)
+    connection = connect()
+    for _ in range(2):
+        connection.send(wire.head(method, path, None, fields) + text)
+        connection.sent_bodiless.append(method == "HEAD")
+        assert connection.answer().read().status == status
+    fields, text = framed(b" " * (4 * DRAIN_MAX if chunked else DRAIN_MAX + 1), chunked)
+    connection.send(wire.head(method, path, None, fields) + text)
+    connection.sent_bodiless.append(method == "HEAD")
+    answer = connection.answer().read()
+    assert answer.status == (413 if status == 200 else status), answer
+    if method == "GET":
+        assert answer.json()["error"]["code"] == "request_too_large"
+    assert (answer.field("connection") or "").lower() == "close" and connection.closed()
+
+
+FORM = (b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nraw\r\n--x--\r\n',
+        "Content-Type: multipart/form-data; boundary=x")
+MEDIA = {
+    "coding": (CHAT, b"\x1f\x8b\x08" + b"x" * 20, ["Content-Encoding: gzip"]),
+    "coding, ollama": ("/api/chat", b"\x1f\x8b\x08" + b"x" * 20, ["Content-Encoding: gzip"]),
+    "form for JSON": (CHAT, FORM[0], [FORM[1]]),
+    "JSON for a form": ("/v1/audio/transcriptions", b'{"model":"raw"}', []),
+}
+
+
+@pytest.mark.parametrize("name", MEDIA)
+def test_hop__media_that_a_path_does_not_take_are_415(lab, connect, name):
+    lab.play(answers(WHOLE))
+    path, text, fields = MEDIA[name]
+    connection = connect()
+    answer = connection.ask("POST", path, text, fields)
+    assert answer.status == 415 and not lab.requests
+    error = answer.json()["error"]
+    assert isinstance(error, str) if path == "/api/chat" else error["code"] == "unsupported_media_type"
+    assert WHOLE.text(connection.ask("POST", CHAT, body(), ["Content-Encoding: identity"])) == "fine"
+
+
+def test_hop__options_is_answered_with_the_methods(farm, connect):
+    connection = connect()
+    for path, allow in ((CHAT, "POST"), ("/v1/models", "GET"), ("/api/tags", "GET")):
+        answer = connection.ask("OPTIONS", path, None, ["Origin: http://x",
+                                                        "Access-Control-Request-Method: POST"])
+        assert answer.status == 405 and allow in answer.field("allow")
+        assert not [name for name, _ in answer.fields if name.lower().startswith("access-control")]
 
 
 # --- Expect, HEAD, HTTP/1.0 -----------------------------------------------------------------------
@@ -261,6 +401,22 @@ def test_hop__an_http_1_0_client_sees_a_cut_stream_as_a_reset(lab, connect):
     assert b"[DONE]" not in answer.body
 
 
+def test_hop__an_http_1_0_client_may_keep_its_connection(lab, connect):
+    """It has to ask for it, and is told; where only the end of the connection ends an answer, that
+    is not so."""
+    lab.play(answers(WHOLE), answers(STREAM))
+    connection, keep = connect(), ["Connection: keep-alive"]
+    for method, path, text in (("GET", "/health", None), ("GET", "/nothing", None),
+                               ("POST", CHAT, body())):
+        answer = connection.ask(method, path, text, keep, "1.0")
+        assert answer.end == "length" and answer.field("connection").lower() == "keep-alive"
+    answer = connection.ask("POST", CHAT, body(dialect=STREAM), keep, "1.0")
+    assert answer.end == "close" and STREAM.text(answer) == "fine"
+    assert (answer.field("connection") or "close").lower() == "close"
+    connection = connect()
+    assert connection.ask("GET", "/health", None, (), "1.0").status == 200 and connection.closed()
+
+
 def test_hop__a_node_that_speaks_http_1_0(lab, connect):
     def script(request):
         request.send(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + WHOLE.whole("old"))
@@ -288,6 +444,27 @@ def test_hop__pipelined_requests_are_answered_in_order(lab, connect):
     for text in texts:
         answer = connection.answer().read()
         assert answer.body == text.replace(b'"raw"', b'"raw:latest"') or answer.body == text
+
+
+def test_hop__thousands_of_small_requests_at_once(lab, connect):
+    """They wait behind one that takes its time."""
+    def late(request):
+        assert lab.go.wait(10)
+        answers(WHOLE)(request)
+
+    lab.play(late)
+    connection, count = connect(), 5000
+    connection.request("POST", CHAT, body())
+    lab.wait_requests(1)
+    sender = threading.Thread(target=connection.send,
+                              args=(b"GET / HTTP/1.1\r\nHost:x\r\n\r\n" * count,))
+    sender.start()
+    sender.join(1)  # as much as the kernel takes is there; the rest follows
+    lab.go.set()
+    assert WHOLE.text(connection.answer().read()) == "fine"
+    assert {connection.answer().read().status for _ in range(count)} == {200}
+    sender.join()
+    assert connection.ask("GET", "/health").status == 200
 
 
 def test_hop__an_error_behind_a_pipelined_request_comes_after_its_answer(lab, connect):
@@ -331,15 +508,39 @@ def test_hop__connection_close_is_obeyed(farm, connect):
     assert connection.closed()
 
 
-def test_hop__a_client_that_shuts_its_side_down_is_gone(lab, connect, farm):
-    """A close and a half close look the same from here: who wants the answer keeps its side open.
-    Either is right, but not a slot that stays taken."""
+@pytest.mark.parametrize("whole_close", [True, False], ids=["close", "half close"])
+@pytest.mark.parametrize("where", ["router", "persona port"])
+def test_hop__a_client_that_shuts_its_side_down_is_gone(farm, lab, connect, where, whole_close):
+    """A close and a half close look the same from here: who wants the answer keeps its side open."""
     lab.play(lambda request: request.wait_left())
-    connection = connect()
+    connection = connect(*(farm.router if where == "router" else ("127.0.0.1", farm.port("lab"))))
     connection.request("POST", CHAT, body())
-    lab.wait_requests(1)
-    connection.close()
-    assert lab.requests[0].left.wait(2)
+    request, left_ns = lab.wait_requests(1), time.monotonic_ns()
+    if whole_close:
+        connection.close()
+    else:
+        connection.sock.shutdown(socket.SHUT_WR)
+    assert request.left.wait(2) and request.left_ns - left_ns < 100e6
+    assert whole_close or connection.closed()
+
+
+def test_hop__who_shuts_its_side_down_gets_what_it_is_owed(farm, connect):
+    """Answers that are complete, but not taken yet."""
+    connection, count = connect(receive_buffer=4096, segment=536), 400
+    connection.send(wire.head("GET", "/v1/models") * count)
+    whole = connect().ask("GET", "/v1/models").body
+    assert connection.readable(2)
+    connection.sock.shutdown(socket.SHUT_WR)
+    connection.sent_bodiless = [False] * count
+    taken = 0
+    while connection.readable(2):
+        try:
+            answer = connection.answer().read()
+        except EOFError:
+            break
+        assert answer.body == whole, answer
+        taken += 1
+    assert taken > 0 and connection.closed()
 
 
 FRAMING = {  # refused, the connection closed, nothing of it forwarded

@@ -190,3 +190,9 @@ def test_keys__the_clients_see_an_authentication_error(keyed, npm):
         assert "s1" in result["data"]["message"]["content"]
     finally:
         client.close()
+
+
+def test_keys__no_core_file_could_hold_one(keyed):
+    limits = Path(f"/proc/{keyed.proxy_pid}/limits").read_text().splitlines()
+    core, = [line.split() for line in limits if line.startswith("Max core file size")]
+    assert core[4:6] == ["0", "0"], core

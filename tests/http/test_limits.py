@@ -2,8 +2,11 @@
 """At the edge: buffers that fill up in the very last read, no descriptors left, as many clients as
 there may be."""
 
+import base64
 import copy
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 import wire
 from dialect import STREAMS, WHOLES
-from farm import (ALIASES, DIRECT, NODES, Farm, LabError, missing, pushed_until_stuck,
+from farm import (ALIASES, BUILD, DIRECT, NODES, Farm, LabError, missing, pushed_until_stuck,
                   wait_until)
 from lab import MODEL, answers, held
 from test_faults import hang
@@ -167,3 +170,61 @@ def test_descriptors__none_left(small_farm, clients):
         for client in crowd:
             client.close()
     assert healthy(clients(1)[0])
+
+
+# --- one large body -------------------------------------------------------------------------------
+
+LARGE_MB, SMALL_MB = 60, 15
+OTHERS_MS = 50  # p99 of other clients meanwhile, more than before
+
+# A process of its own: what it costs to send is not the router's.
+UPLOAD = """
+import socket, sys, time
+address, port, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+data = open(path, "rb").read()
+sock = socket.create_connection((address, port))
+began = time.monotonic()
+sock.sendall(data)
+head = sock.recv(65536)
+print(time.monotonic() - began, head.split()[1].decode())
+"""
+
+
+def start_upload(farm, folder, size_mb):
+    dialect = WHOLES[0]
+    document = dialect.ask("rag", max_tokens=1)
+    document["image"] = base64.b64encode(os.urandom(size_mb * 3 << 18)).decode()
+    path = folder / f"{size_mb}-mb"
+    path.write_bytes(wire.head("POST", dialect.path, document))
+    assert size_mb << 20 < path.stat().st_size < 64 << 20
+    return subprocess.Popen([sys.executable, "-c", UPLOAD, *map(str, farm.router), path],
+                            stdout=subprocess.PIPE, text=True)
+
+
+def others(farm, going_on):
+    """Milliseconds of each request of another client, sorted."""
+    dialect, spent, connection = WHOLES[0], [], wire.Connection(*farm.router)
+    while going_on() or len(spent) < 50:
+        began = time.monotonic()
+        assert "s1" in dialect.text(connection.ask("POST", dialect.path, dialect.ask("fast")))
+        spent.append((time.monotonic() - began) * 1000)
+    connection.close()
+    return sorted(spent)
+
+
+@pytest.mark.skipif("asan" in str(BUILD), reason="times under sanitizers say nothing")
+def test_large_body__takes_linear_time_and_nobody_else_has_to_wait(farm, tmp_path):
+    seconds, meanwhile = {}, []
+    with farm.configured(max_body_mb=64, first_byte_timeout_ms=30000):
+        before = others(farm, lambda: False)
+        for size_mb in (SMALL_MB, LARGE_MB):
+            process = start_upload(farm, tmp_path, size_mb)
+            meanwhile = others(farm, lambda: process.poll() is None)
+            spent, status = process.communicate(timeout=30)[0].split()
+            assert status == "200"
+            seconds[size_mb] = float(spent)
+    p99 = meanwhile[int(len(meanwhile) * 0.99)]
+    print(f"seconds by MB {seconds}; others: {len(meanwhile)}, p50 {meanwhile[len(meanwhile) // 2]:.1f} "
+          f"ms, p99 {p99:.1f} ms, most {meanwhile[-1]:.1f} ms; before p50 {before[len(before) // 2]:.1f} ms")
+    assert seconds[LARGE_MB] < 2 * LARGE_MB / SMALL_MB * seconds[SMALL_MB]
+    assert p99 < before[len(before) // 2] + OTHERS_MS

@@ -153,7 +153,7 @@ def test_ollama_error__no_answer(ollama, farm, how, status):
 @router
 @pytest.mark.parametrize("how", ["cut=3", "reset-after=3", "end=3", "bad-chunk=3", "error-after=3"])
 def test_ollama_error__in_mid_stream(ollama, farm, how):
-    farm.set("s1", fail=how, tokens=20)
+    farm.set("s1", fail=how, tokens=20, tps=50)
     failed = failure(ollama, "chat", chat("fast", stream=True))
     assert failed.error["message"] and " says hello" in text_of(failed.partial), failed
 

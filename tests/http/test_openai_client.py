@@ -230,7 +230,7 @@ def test_openai_error__502_refused(openai, farm):
 def test_openai_error__event_in_mid_stream(openai, farm, how):
     """The client throws, it does not take the half for the whole. Where the node's last event was
     itself a half, it is that which it cannot read."""
-    farm.set("s1", fail=how, tokens=20)
+    farm.set("s1", fail=how, tokens=20, tps=50)
     failed = failure(openai, "chat.completions.create", chat("fast", stream=True), retries=2)
     wanted = "SyntaxError" if how.startswith("cut") else "APIError"
     assert {wanted, "APIError"} & set(failed.error["classes"]) and failed.error["message"], failed

@@ -3,10 +3,13 @@
 websockets. Without a datapath all of their connections come through the fallback listener."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import socket
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from dialect import CASES, STREAMS, WHOLES
 from farm import pushed_until_stuck, wait_until
 from lab import MODEL, answers
 from test_faults import close, hang
+from test_hop import framed, framings
 
 pytestmark = pytest.mark.router
 
@@ -51,6 +55,92 @@ def test_port__paths_of_the_engine_go_through(port):
     assert port("studio", "image").ask("GET", "/system_stats").status == 200
     assert port("lab").ask("POST", "/any/path?x=1", b"\x00\xff").status == 200
     assert port("lab").ask("DELETE", "/api/delete", b"{}").status == 200
+
+
+def test_port__keys_go_on(lab, port):
+    """They are the node's business there."""
+    lab.play(answers(WHOLES[0]))
+    fields = ["Authorization: Bearer sk-of-the-node", "x-api-key: sk-of-the-node"]
+    assert WHOLES[0].text(port("lab").ask("POST", WHOLES[0].path, {"model": "x"}, fields)) == "fine"
+    request, = lab.requests
+    assert request.field("authorization") == "Bearer sk-of-the-node"
+    assert request.field("x-api-key") == "sk-of-the-node"
+
+
+@pytest.mark.parametrize("size", [1, 1000, 300_000])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "HEAD"])
+@framings
+def test_port__methods_with_a_body_go_on(lab, port, method, size, chunked):
+    """Framed as it came, and the connection is in step afterwards."""
+    lab.play(lambda request: request.answer(204 if method == "HEAD" else 200, b"", "X-Own: yes"))
+    text, connection = os.urandom(size), port("lab")
+    fields, sent = framed(text, chunked)
+    for _ in range(2):
+        connection.send(wire.head(method, "/any", None, fields) + sent)
+        connection.sent_bodiless.append(method == "HEAD")
+        answer = connection.answer().read()
+        assert answer.status in (200, 204) and answer.field("x-own") == "yes"
+        request = lab.requests[-1]
+        assert (request.method, request.body) == (method, text)
+        assert (request.field("transfer-encoding") == "chunked") == chunked
+        assert request.field("content-length") == (None if chunked else str(size))
+    assert len(lab.requests) == 2
+
+
+def test_port__options_are_the_nodes(lab, port):
+    lab.play(lambda request: request.answer(200, b"", "Access-Control-Allow-Origin: *"))
+    answer = port("lab").ask("OPTIONS", "/api/chat", None, ["Origin: http://x"])
+    assert answer.status == 200 and answer.field("access-control-allow-origin") == "*"
+    assert lab.requests[0].method == "OPTIONS" and lab.requests[0].field("origin") == "http://x"
+
+
+UPLOAD = 8_000_000
+
+
+@framings
+def test_port__an_answer_while_the_upload_still_comes(studio, port, chunked):
+    """It goes on at once; what is left of the upload is no node's and no request any more, and that
+    connection to the node ends with it."""
+    def script(request):
+        if request.target == "/upload/image":
+            request.answer(413, b'{"error":"too large"}')  # its body is not read
+            request.wait_left()
+            request.close()
+        else:
+            request.answer(200, b"{}")
+
+    studio.script = script
+    connection = port("studio", "image")
+    fields, text = framed(wire.head("GET", "/smuggled") * (UPLOAD // 40), chunked)
+    connection.send(wire.head("POST", "/upload/image", None, fields) + text[:1000])
+    began, answer = time.monotonic(), connection.answer().read()
+    assert (answer.status, answer.body) == (413, b'{"error":"too large"}')
+    assert time.monotonic() - began < 1 and answer.field("connection") == "close"
+    try:
+        connection.send(text[1000:])
+    except OSError:
+        pass  # it need not be taken
+    assert connection.closed(6)
+    assert studio.requests[0].left.wait(2), "the node still waits for the rest"
+    for _ in range(3):
+        assert port("studio", "image").ask("GET", "/prompt").status == 200
+    assert port("studio", "image").ask("GET", "/behind").status == 200
+    assert [request.target for request in studio.requests] == ["/upload/image", "/behind"]
+
+
+def test_port__an_answer_before_a_kept_upload_is_complete(studio, port):
+    """The client ends its upload all the same; whoever comes next is served, not the rest."""
+    studio.script = lambda request: request.answer(200, b"{}")  # never reads a body
+    for i in range(4):
+        connection, text = port("studio", "image"), b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection.send(wire.head("POST", "/upload", None, [f"Content-Length: {2 * len(text)}"]) + text)
+        assert connection.answer().read().status == 200
+        with contextlib.suppress(OSError):
+            connection.send(text)
+        answer = port("studio", "image").ask("GET", f"/next{i}")
+        assert answer.status == 200
+    targets = [request.target for request in studio.requests if request.target != "/smuggled"]
+    assert [t for t in targets if t.startswith("/next")] == [f"/next{i}" for i in range(4)]
 
 
 @pytest.mark.parametrize("dialect", CASES, ids=str)

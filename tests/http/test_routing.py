@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from dialect import CASES, WHOLES
+from dialect import CASES, STREAMS, WHOLES
+from lab import MODEL, answers
 
 pytestmark = pytest.mark.router
 
@@ -69,6 +70,61 @@ def test_route__an_unknown_name_is_not_found(farm, connect, dialect, model):
         assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_found")
     assert answer.field("x-request-id")
     assert not any("\n" in value for _, value in answer.fields)
+
+
+@pytest.mark.parametrize("model", ["phi", "phi:latest", "swarm/phi", "only-openai"])
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/embed", "/api/show"])
+def test_route__a_model_that_no_node_of_the_dialect_has(farm, connect, path, model):
+    """Only a vLLM node has it: another one will not come by waiting, so it is no 503."""
+    with farm.aliased(**{"only-openai": [{"persona": "swarm", "model": "phi"}]}):
+        answer = connect().ask("POST", path, {"model": model, "prompt": "x", "messages": []})
+        assert answer.status == 404 and isinstance(answer.json()["error"], str), answer
+        assert "Ollama" in answer.json()["error"] and model in answer.json()["error"]
+        assert answer.field("retry-after") is None and farm.stats("s2")["requests"] == 0
+        dialect = WHOLES[0]
+        assert "s2" in dialect.text(connect().ask("POST", dialect.path, dialect.ask(model)))
+
+
+# --- an alias with several models -----------------------------------------------------------------
+
+@pytest.mark.parametrize("dialect", CASES, ids=str)
+def test_targets__a_node_that_is_busy_is_asked_for_the_next_model(farm, connect, dialect):
+    """Both targets are on one node: 503 may be the model's affair."""
+    farm.set("s1", status=503, fail_times=1)
+    answer = connect().ask("POST", dialect.path, dialect.ask("fast"))
+    assert "s1" in dialect.text(answer)
+    assert [answer.field("x-megalith-" + name) for name in ("node", "model", "attempts")] \
+        == ["s1", "llama3.2:1b", "2"]
+    assert farm.stats("s1")["requests"] == 2
+
+
+@pytest.mark.parametrize("status,code", [(503, "overloaded"), (429, "rate_limit_exceeded")])
+def test_targets__all_models_of_it_are_busy(farm, connect, status, code):
+    dialect = WHOLES[0]
+    farm.set("s1", status=status)
+    answer = connect().ask("POST", dialect.path, dialect.ask("fast"))
+    assert answer.status == status and answer.json()["error"]["code"] == code
+    assert answer.field("x-megalith-attempts") == "2" and farm.stats("s1")["requests"] == 2
+
+
+@pytest.mark.parametrize("fail", ["close", "reset"])
+def test_targets__a_node_that_broke_is_not_asked_for_the_next_model(farm, connect, fail):
+    dialect = WHOLES[0]
+    farm.stop("s1")  # no connection to it is kept, which it could break for its age
+    farm.start("s1")
+    farm.wait_for(farm.healthy, "it is back")
+    farm.set("s1", fail=fail)
+    answer = connect().ask("POST", dialect.path, dialect.ask("fast"))
+    assert answer.status == 502 and dialect.error_of(answer.json())
+    assert answer.field("x-megalith-attempts") == "1" and farm.stats("s1")["requests"] == 1
+
+
+def test_targets__a_node_that_refused_is_not_asked_for_the_next_model(farm, connect):
+    dialect = WHOLES[0]
+    farm.stop("s1")
+    answer = connect().ask("POST", dialect.path, dialect.ask("fast"))
+    assert answer.status in (502, 503) and dialect.error_of(answer.json())
+    assert answer.field("x-megalith-attempts") in ("1", "0")  # 0: a probe was quicker
 
 
 BAD_BODIES = {
@@ -269,6 +325,36 @@ def test_choose__a_drained_node_gets_nothing_new(farm, connect):
             assert answer.field("x-megalith-node") == "c2"
     finally:
         farm.ctl("undrain", "c1")
+
+
+@pytest.mark.parametrize("dialect", STREAMS, ids=str)
+def test_choose__a_stream_on_a_node_that_is_drained_goes_on(farm, lab, connect, dialect):
+    def script(request):
+        request.begin(dialect.kind)
+        request.chunk(dialect.piece("one"))
+        assert lab.go.wait(10)
+        request.chunk(dialect.piece("two"))
+        request.chunk(dialect.last())
+        request.end()
+
+    lab.play(script, answers(dialect, "new"))
+    connection = connect()
+    connection.request("POST", dialect.path, dialect.ask(MODEL))
+    answer = connection.answer().until(dialect.piece("one"))
+    node = lab.wait_requests(1).node
+    farm.ctl("drain", node.name)
+    try:
+        farm.wait_for(lambda: farm.nodes_up() == farm.full - 1, "the router knows of it")
+        for _ in range(4):
+            new = connect().ask("POST", dialect.path, dialect.ask(MODEL))
+            assert dialect.text(new) == "new"
+            assert new.field("x-megalith-node") == lab.other(node).name
+        farm.wait_for(lambda: farm.busy(node.name) == 1, "the stream still holds its place")
+        assert not lab.requests[0].abandoned()
+        lab.go.set()
+        assert dialect.text(answer.read()) == "onetwo"
+    finally:
+        farm.ctl("undrain", node.name)
 
 
 def test_choose__weight_zero_gets_nothing(farm, connect):

@@ -593,6 +593,8 @@ static void test_http1__reasons(void **state)
 {
 	(void)state;
 	assert_string_equal(http1_reason(404), "Not Found");
+	assert_string_equal(http1_reason(103), "Early Hints");
+	assert_string_equal(http1_reason(422), "Unprocessable Content"); /* vLLM's and Immich's */
 	assert_string_equal(http1_reason(299), "Unknown");
 }
 

@@ -350,6 +350,20 @@ static void test_follow__reports_each_second_and_ten_times_at_most(void **state)
 	assert_true(uv_now(&rig->loop) - begin < 900);
 }
 
+static void test_follow__what_cannot_wait_goes_out_at_once(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t begin;
+
+	start(rig);
+	tell(rig, PLAN(7));
+	UNTIL(rig, rig->reports == 2);
+	begin = uv_now(&rig->loop);
+	follow_hurry(rig->follow);
+	UNTIL(rig, rig->reports == 3);
+	assert_true(uv_now(&rig->loop) - begin < 90); /* a touch would wait for 100 ms */
+}
+
 static void test_follow__counts_of_now_when_asked(void **state)
 {
 	struct rig *rig = *state;
@@ -403,6 +417,7 @@ int main(void)
 		TEST(test_follow__garbage_ends_the_stream_and_another_is_tried),
 		TEST(test_follow__comes_back_when_the_controller_does),
 		TEST(test_follow__starts_before_the_controller),
+		TEST(test_follow__what_cannot_wait_goes_out_at_once),
 		TEST(test_follow__counts_of_now_when_asked),
 		TEST(test_follow__nobody_waits_for_a_controller_that_is_stuck),
 		TEST(test_follow__reports_each_second_and_ten_times_at_most),

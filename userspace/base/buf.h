@@ -18,7 +18,8 @@ struct buf {
 
 void buf_fini(struct buf *buf);
 void buf_clear(struct buf *buf); /* empties, keeps the memory */
-bool buf_reserve(struct buf *buf, size_t more); /* room for `more` bytes and the NUL; false: failed */
+bool buf_reserve(struct buf *buf,
+		 size_t more); /* room for `more` bytes and the NUL; false: failed */
 void buf_add(struct buf *buf, const void *data, size_t len);
 void buf_puts(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -431,6 +431,16 @@ static int signals_open(struct daemon *daemon)
 	return 0;
 }
 
+/* Allowed, and worth a word at each start. */
+static void anonymous_say(const struct model *model)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (!model->router.keys_file && !addr_is_loopback(&model->router.address))
+		log_warn("router: whoever reaches %s may use it, without a key (allow_anonymous)",
+			 addr_format_port(&model->router.address, model->router.port, text));
+}
+
 static void ready_say(const struct daemon *daemon)
 {
 	const struct model *model = daemon->control->state.model;
@@ -449,6 +459,7 @@ static void ready_say(const struct daemon *daemon)
 		 model->n_personas, model->n_nodes, daemon->options->no_proxy ? "no" : "yes",
 		 daemon->socket_path, (long)getpid());
 	buf_fini(&names);
+	anonymous_say(model);
 	notify_systemd("READY=1");
 }
 

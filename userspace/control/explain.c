@@ -197,20 +197,40 @@ static void ask_persona(struct question *question, const char *persona, size_t p
 	}
 }
 
+/*
+ * Of "PERSONA/MODEL" the persona's cascade only helps out: when nobody of its own has the model or
+ * may have it, the router knows no such name, and only its own are worth showing.
+ */
+static void keep_own(const struct question *question, struct plan_row *row, const char *model)
+{
+	for (size_t i = 0; i < row->tiers[0].n_endpoints; i++) {
+		if (!lacks_model(question->state, row->tiers[0].endpoints[i], model))
+			return;
+	}
+	while (row->n_tiers > 1)
+		free(row->tiers[--row->n_tiers].endpoints);
+}
+
 static void ask_model_of(struct question *question, const char *persona, size_t persona_len,
-			 const char *model)
+			 const char *model, bool of_alias)
 {
 	struct plan_row *row = made_persona(question->state->plan, persona, persona_len);
 
-	if (!row)
+	if (!row) {
 		question->no_memory = true;
-	else if (row->n_tiers)
-		ask(question, row, row, model);
-	else
+		return;
+	}
+	if (!row->n_tiers) {
 		made_free(row);
+		return;
+	}
+	if (!of_alias)
+		keep_own(question, row, model);
+	ask(question, row, row, model);
 }
 
-static void ask_alias(struct question *question, const char *name)
+/* False: there is none of that name. */
+static bool ask_alias(struct question *question, const char *name)
 {
 	const struct model *model = question->state->model;
 
@@ -224,10 +244,11 @@ static void ask_alias(struct question *question, const char *name)
 			const char *persona = model->personas[target->persona].name;
 
 			ask_model_of(question, persona, strlen(persona),
-				     target->model ? target->model : name);
+				     target->model ? target->model : name, true);
 		}
-		return;
+		return true;
 	}
+	return false;
 }
 
 static void ask_model(struct question *question, const char *model)
@@ -242,19 +263,18 @@ static void ask_model(struct question *question, const char *model)
 		made_free(row);
 }
 
-/* What the target names, in the order of the header. False: nothing. */
+/* What the target names: a persona's service; else as core/route.h has it. False: nothing. */
 static bool understand(struct question *question, const char *target)
 {
 	const char *slash = strchr(target, '/');
 	size_t len = slash ? (size_t)(slash - target) : strlen(target);
 
 	ask_persona(question, target, len, slash ? slash + 1 : NULL);
-	if (!question->n_asked)
-		ask_alias(question, target);
-	if (!question->n_asked && slash)
-		ask_model_of(question, target, len, slash + 1);
-	if (!question->n_asked)
-		ask_model(question, target);
+	if (question->n_asked || ask_alias(question, target))
+		return true;
+	ask_model(question, target);
+	if (!question->n_asked && slash && slash[1])
+		ask_model_of(question, target, len, slash + 1, false);
 	return question->n_asked > 0;
 }
 
@@ -309,16 +329,55 @@ struct taken {
 	const char *persona;
 };
 
-/* Nodes without the model are nobody for this row: the choice is made among the others. */
-static void row_view(const struct question *question, const struct asked *asked)
+/* One that the router would not look at. */
+static void lacking_put(struct json_writer *w, const struct question *question,
+			const struct asked *asked, size_t tier, uint32_t endpoint)
 {
-	const struct plan *plan = question->state->plan;
+	const struct mg_node *node = &question->nodes[choose_slot(endpoint)];
+	const struct explain_candidate candidate = {
+		.endpoint = endpoint,
+		.tier = tier,
+		.verdict = EXPLAIN_PASSED,
+		.busy = node->busy + node->embryos + node->relayed,
+		.capacity = node->capacity,
+		.connections = node->connections,
+		.weight = node->weight,
+	};
 
-	for (size_t i = 0; i < plan->n_endpoints; i++) {
-		bool lacks = lacks_model(question->state, i, asked->model);
+	candidate_put(w, question, asked, &candidate, false);
+}
 
-		question->nodes[choose_slot(i)].state =
-			(uint8_t)(lacks ? MG_NODE_FREE : plan->endpoints[i].state);
+/* Those of the row that do not lack the model: among them the choice is made. NULL: no memory. */
+static struct plan_row *row_having(const struct question *question, const struct asked *asked)
+{
+	struct plan_row *row = made_new(question->state->plan, asked->row->n_tiers);
+
+	for (size_t t = 0; row && t < row->n_tiers; t++) {
+		const struct plan_tier *from = &asked->row->tiers[t];
+		struct plan_tier *to = &row->tiers[t];
+
+		memcpy(to->persona, from->persona, sizeof(to->persona));
+		for (size_t i = 0; i < from->n_endpoints; i++) {
+			if (!lacks_model(question->state, from->endpoints[i], asked->model))
+				to->endpoints[to->n_endpoints++] = from->endpoints[i];
+		}
+	}
+	return row;
+}
+
+static void candidates_put(struct json_writer *w, const struct question *question,
+			   const struct asked *asked, const struct explain_candidate *candidate,
+			   bool settled)
+{
+	for (size_t t = 0; t < asked->row->n_tiers; t++) {
+		const struct plan_tier *tier = &asked->row->tiers[t];
+
+		for (size_t i = 0; i < tier->n_endpoints; i++) {
+			if (lacks_model(question->state, tier->endpoints[i], asked->model))
+				lacking_put(w, question, asked, t, tier->endpoints[i]);
+			else
+				candidate_put(w, question, asked, candidate++, settled);
+		}
 	}
 }
 
@@ -326,28 +385,28 @@ static int row_explain(struct json_writer *w, const struct question *question,
 		       const struct asked *asked, struct taken *taken)
 {
 	const struct state *state = question->state;
-	size_t n = explain_count(asked->row);
-	struct explain_candidate *candidates = calloc(n + 1, sizeof(*candidates));
+	struct plan_row *row = row_having(question, asked);
+	struct explain_candidate *candidates =
+		row ? calloc(explain_count(row) + 1, sizeof(*candidates)) : NULL;
 	bool settled = taken->endpoint != NULL;
 	struct plan plan = *state->plan; /* of which the row is one */
 	size_t best;
 
-	if (!candidates)
+	if (!candidates) {
+		made_free(row);
 		return -ENOMEM;
-	if (asked->made) {
-		plan.rows = asked->made;
-		plan.n_rows = 1;
 	}
-	row_view(question, asked);
-	best = explain_row(&plan, asked->row, question->nodes, state->scores, question->hash,
+	plan.rows = row;
+	plan.n_rows = 1;
+	best = explain_row(&plan, row, question->nodes, state->scores, question->hash,
 			   question->hops && !asked->model, candidates);
-	for (size_t i = 0; i < n; i++)
-		candidate_put(w, question, asked, &candidates[i], settled);
+	candidates_put(w, question, asked, candidates, settled);
 	if (!settled && best != CHOOSE_NONE) {
 		taken->endpoint = &state->plan->endpoints[candidates[best].endpoint];
 		taken->persona = persona_of(state->plan, asked, &candidates[best]);
 	}
 	free(candidates);
+	made_free(row);
 	return 0;
 }
 

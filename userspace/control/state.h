@@ -43,7 +43,7 @@ struct relay { /* one proxy process */
 };
 
 struct proxy_tally { /* what one proxy process has counted since it started */
-	int64_t pid;	  /* 0: unused */
+	int64_t pid; /* 0: unused */
 	uint64_t seen_ms;
 	struct tally tally;
 };
@@ -58,7 +58,7 @@ struct state {
 	size_t n_overrides;
 	struct relay relays[STATE_RELAYS_MAX];
 	struct proxy_tally tallies[STATE_RELAYS_MAX];
-	struct tally past; /* of proxies whose place was needed for another */
+	struct tally past;	   /* of proxies whose place was needed for another */
 	uint64_t version;	   /* of the plan */
 	uint64_t model_version;	   /* of the first plan made from this model */
 	struct datapath *datapath; /* not owned; NULL: none */

@@ -187,6 +187,25 @@ static void counters_put(struct json_writer *w, const struct datapath *dp)
 	json_end(w, '}');
 }
 
+static void router_put(struct json_writer *w, const struct state *state)
+{
+	const struct model *model = state->model;
+	char text[ADDR_TEXT_MAX];
+	struct tally sum;
+
+	state_tally_sum(state, &sum);
+	json_name(w, "router");
+	json_begin(w, '{');
+	json_pair_string(w, "listen",
+			 addr_format_port(&model->router.address, model->router.port, text));
+	json_pair_bool(w, "keys", model->router.keys_file != NULL);
+	json_pair_int(w, "aliases", (int64_t)model->n_aliases);
+	json_pair_int(w, "requests", (int64_t)tally_requests(&sum));
+	json_pair_int(w, "queued", (int64_t)sum.queued);
+	json_end(w, '}');
+	tally_fini(&sum);
+}
+
 void status_write(const struct state *state, const struct status_about *about, struct buf *out)
 {
 	const struct model *model = state->model;
@@ -214,6 +233,7 @@ void status_write(const struct state *state, const struct status_about *about, s
 	json_begin(&w, '{');
 	json_pair_int(&w, "followers", (int64_t)about->followers);
 	json_end(&w, '}');
+	router_put(&w, state);
 	json_end(&w, '}');
 	buf_puts(out, "\n");
 }

@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define NAMES_SLOTS 256
-#define NAMES_MAX   4096 /* spellings remembered; beyond that each is looked up anew */
+#define NAMES_MAX   4096 /* spellings remembered; then they are forgotten, all at once */
+#define GUESSED_MAX 4096 /* routes of PERSONA/MODEL: where a node has not said, any will do */
 
 struct route_name {
 	struct route *route;
@@ -39,14 +40,8 @@ static void route_free(struct route *route)
 	free(route);
 }
 
-void routes_fini(struct routes *routes)
+static void names_forget(struct routes *routes)
 {
-	while (routes->list) {
-		struct route *route = routes->list;
-
-		routes->list = route->next;
-		route_free(route);
-	}
 	for (size_t i = 0; routes->names && i < NAMES_SLOTS; i++) {
 		while (routes->names[i]) {
 			struct route_name *name = routes->names[i];
@@ -55,6 +50,18 @@ void routes_fini(struct routes *routes)
 			free(name);
 		}
 	}
+	routes->n_names = 0;
+}
+
+void routes_fini(struct routes *routes)
+{
+	while (routes->list) {
+		struct route *route = routes->list;
+
+		routes->list = route->next;
+		route_free(route);
+	}
+	names_forget(routes);
 	free(routes->names);
 	memset(routes, 0, sizeof(*routes));
 }
@@ -76,17 +83,24 @@ static bool model_has(const struct catalog_model *model, uint32_t endpoint)
 	return low < model->n_has && model->has[low] == endpoint;
 }
 
-/* The entry by which the endpoint has a model of that name; NULL: it has none. */
+/* The entry by which the endpoint has a model of that name, the one of that very spelling if there
+ * are two; NULL: it has none. */
 static const struct catalog_model *entry_of(const struct catalog *catalog, uint32_t endpoint,
 					    const char *name)
 {
+	const struct catalog_model *found = NULL;
+
 	for (size_t i = 0; i < catalog->n_models; i++) {
 		const struct catalog_model *model = &catalog->models[i];
 
-		if (catalog_name_equal(model->name, name) && model_has(model, endpoint))
+		if (!catalog_name_equal(model->name, name) || !model_has(model, endpoint))
+			continue;
+		if (!strcmp(model->name, name))
 			return model;
+		if (!found)
+			found = model;
 	}
-	return NULL;
+	return found;
 }
 
 struct wanted { /* of an endpoint */
@@ -201,9 +215,13 @@ static int add_everybody(struct plan_row *row, const struct wanted *wanted)
 	const struct plan *plan = wanted->routes->plan;
 	static const char nobody[MG_NAME_MAX];
 
-	for (size_t i = 0; i < plan->n_rows; i++) {
-		if (plan->rows[i].n_tiers && add_tier(row, &plan->rows[i].tiers[0], nobody, wanted))
-			return -ENOMEM;
+	for (size_t t = 0; t < MG_TIERS_MAX; t++) {
+		for (size_t i = 0; i < plan->n_rows; i++) {
+			const struct plan_row *from = &plan->rows[i];
+
+			if (t < from->n_tiers && add_tier(row, &from->tiers[t], nobody, wanted))
+				return -ENOMEM;
+		}
 	}
 	return 0;
 }
@@ -323,7 +341,7 @@ static const char *split_persona(const struct plan *plan, const char *name,
 static struct route *find_built(const struct routes *routes, const char *name)
 {
 	for (struct route *route = routes->list; route; route = route->next) {
-		if (catalog_name_equal(route->name, name))
+		if (*route->name && catalog_name_equal(route->name, name))
 			return route;
 	}
 	return NULL;
@@ -346,33 +364,54 @@ static bool lacks_own(const struct route *route)
 	return *row->persona && strcmp(row->tiers[0].persona, row->persona) != 0;
 }
 
+/* NULL with errno: ENOENT when nobody could ever answer. */
+static struct route *if_useful(struct route *route)
+{
+	if (!route) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (!nobody_in(route) && !lacks_own(route))
+		return route;
+	route_free(route);
+	errno = ENOENT;
+	return NULL;
+}
+
+/* "PERSONA/MODEL". A client may think of any number of them, so there is an end. */
+static struct route *build_guessed(struct routes *routes, const char *name)
+{
+	char persona[MG_NAME_MAX];
+	const char *model = split_persona(routes->plan, name, persona);
+	struct route *route;
+
+	if (!model) {
+		errno = ENOENT;
+		return NULL;
+	}
+	if (routes->n_guessed == GUESSED_MAX) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	route = if_useful(build_model(routes, name, persona, model));
+	if (route)
+		routes->n_guessed++;
+	return route;
+}
+
 /* NULL with errno. */
 static struct route *build(struct routes *routes, const char *name)
 {
 	const struct catalog_alias *alias = find_alias(routes->catalog, name);
-	char persona[MG_NAME_MAX];
-	const char *model;
-	struct route *route;
+	struct route *route = NULL;
 
 	errno = ENOMEM;
 	if (alias)
 		return build_alias(routes, alias, name);
-	if (find_model(routes->catalog, name)) {
-		route = build_model(routes, name, "", name);
-	} else {
-		model = split_persona(routes->plan, name, persona);
-		if (!model) {
-			errno = ENOENT;
-			return NULL;
-		}
-		route = build_model(routes, name, persona, model);
-	}
-	if (route && (nobody_in(route) || lacks_own(route))) {
-		route_free(route);
-		errno = ENOENT;
-		return NULL;
-	}
-	return route;
+	errno = ENOENT;
+	if (find_model(routes->catalog, name))
+		route = if_useful(build_model(routes, name, "", name));
+	return route || errno == ENOMEM ? route : build_guessed(routes, name);
 }
 
 static size_t slot_of_name(const char *name)
@@ -391,7 +430,7 @@ static void remember(struct routes *routes, const char *name, struct route *rout
 	struct route_name *entry;
 
 	if (routes->n_names == NAMES_MAX)
-		return;
+		names_forget(routes);
 	entry = malloc(sizeof(*entry) + size);
 	if (!entry)
 		return;
@@ -426,8 +465,10 @@ struct route *routes_find(struct routes *routes, const char *name)
 struct route *routes_any(struct routes *routes, uint32_t engines)
 {
 	const struct wanted wanted = {.routes = routes, .engines = engines};
-	struct route *route = find_built(routes, "");
+	struct route *route = routes->list;
 
+	while (route && *route->name)
+		route = route->next;
 	if (route)
 		return route;
 	route = route_new("", 1);
@@ -445,17 +486,15 @@ struct route *routes_any(struct routes *routes, uint32_t engines)
 const char *route_spelling(const struct routes *routes, const struct route *route,
 			   const struct route_target *target, uint32_t endpoint, const char *sent)
 {
-	const struct catalog_model *own;
+	const char *wanted = target->model ? target->model : sent;
+	const struct catalog_model *own = entry_of(routes->catalog, endpoint, wanted);
+	bool both = routes->plan->endpoints[endpoint].engine == ENGINE_OLLAMA;
 
-	if (!route->by_model)
-		return target->model ? target->model : sent;
-	own = entry_of(routes->catalog, endpoint, target->model);
 	if (!own)
-		return target->model;
-	if (routes->plan->endpoints[endpoint].engine == ENGINE_OLLAMA &&
-	    catalog_name_equal(own->name, sent))
+		return wanted;
+	if (both && catalog_name_equal(own->name, sent))
 		return sent; /* to Ollama both spellings are one name */
-	return own->name;
+	return both && !route->by_model ? wanted : own->name;
 }
 
 const char *route_persona(const struct plan_row *row, uint32_t endpoint)
@@ -467,15 +506,22 @@ const char *route_persona(const struct plan_row *row, uint32_t endpoint)
 	return "";
 }
 
+bool route_speaks(const struct plan *plan, const struct plan_row *row, uint32_t engines)
+{
+	for (size_t t = 0; t < row->n_tiers; t++) {
+		for (size_t i = 0; i < row->tiers[t].n_endpoints; i++) {
+			uint32_t endpoint = row->tiers[t].endpoints[i];
+
+			if (engines & ROUTE_ENGINE(plan->endpoints[endpoint].engine))
+				return true;
+		}
+	}
+	return false;
+}
+
 bool route_is_http(const struct plan *plan, const struct plan_row *row)
 {
 	const uint32_t raw = ROUTE_ENGINE(ENGINE_TCP) | ROUTE_ENGINE(ENGINE_WYOMING);
 
-	for (size_t t = 0; t < row->n_tiers; t++) {
-		for (size_t i = 0; i < row->tiers[t].n_endpoints; i++) {
-			if (raw & ROUTE_ENGINE(plan->endpoints[row->tiers[t].endpoints[i]].engine))
-				return false;
-		}
-	}
-	return row->n_tiers && row->tiers[0].n_endpoints;
+	return row->n_tiers && row->tiers[0].n_endpoints && !route_speaks(plan, row, raw);
 }

@@ -29,7 +29,7 @@ struct route_target {
 struct route {
 	char *name;    /* what clients wait for in one line: the alias, or the model */
 	bool session;  /* requests of one session stay together */
-	bool by_model; /* no alias: the node's own spelling of the name is asked for */
+	bool by_model; /* no alias */
 	struct route_target *targets;
 	size_t n_targets;
 	unsigned queued; /* the caller's: how many wait for it */
@@ -42,27 +42,32 @@ struct routes {
 	struct route *list;
 	struct route_name **names; /* what clients have sent → route */
 	size_t n_names;
+	size_t n_guessed; /* routes of PERSONA/MODEL */
 };
 
 /* Both must outlive it. 0 or -ENOMEM. */
 int routes_init(struct routes *routes, const struct plan *plan, const struct catalog *catalog);
 void routes_fini(struct routes *routes);
 
-/* NULL with errno: ENOENT nobody knows the name, ENOMEM. The route lives until routes_fini(). */
+/* NULL with errno: ENOENT nobody knows the name; ENOMEM, also after thousands of PERSONA/MODEL. The
+ * route lives until routes_fini(). */
 struct route *routes_find(struct routes *routes, const char *name);
 
 /* The route of every Ollama endpoint, for questions that any of them answers. NULL: ENOMEM. */
 struct route *routes_any(struct routes *routes, uint32_t engines);
 
 /*
- * The name by which to ask this endpoint. `sent`: what the client sent. Equal to `sent` when
- * nothing has to be replaced.
+ * The name by which to ask this endpoint: its own spelling, unless it is Ollama, which takes them
+ * all. `sent`: what the client sent. Equal to `sent` when nothing has to be replaced.
  */
 const char *route_spelling(const struct routes *routes, const struct route *route,
 			   const struct route_target *target, uint32_t endpoint, const char *sent);
 
 /* The persona that an endpoint of a row is taken for. "" when it is not in it. */
 const char *route_persona(const struct plan_row *row, uint32_t endpoint);
+
+/* Is an endpoint of this row, up or down, of one of these engines? */
+bool route_speaks(const struct plan *plan, const struct plan_row *row, uint32_t engines);
 
 /* Is the service of this row spoken in HTTP (else it is carried on as bytes)? */
 bool route_is_http(const struct plan *plan, const struct plan_row *row);

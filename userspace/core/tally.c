@@ -41,6 +41,7 @@ void tally_fini(struct tally *tally)
 	}
 	free(tally->rows);
 	tally->rows = NULL;
+	tally->n_rows = 0;
 }
 
 void tally_refuse(struct tally *tally, enum tally_refusal why)
@@ -73,23 +74,27 @@ static struct tally_row *row_new(const char *model, const char *node, int code)
 	return row;
 }
 
-static void row_add(struct tally *tally, const char *model, const char *node, int code, uint64_t n)
+static struct tally_row *row_find(const struct tally *tally, const char *model, const char *node,
+				  int code)
+{
+	struct tally_row *row = tally->rows ? tally->rows[slot_of(model, node, code)] : NULL;
+
+	while (row &&
+	       (row->code != code || strcmp(row->text, model) != 0 || strcmp(row->node, node) != 0))
+		row = row->next;
+	return row;
+}
+
+/* However many there are. */
+static void row_put(struct tally *tally, const char *model, const char *node, int code, uint64_t n)
 {
 	size_t slot = slot_of(model, node, code);
-	struct tally_row *row;
+	struct tally_row *row = row_find(tally, model, node, code);
 
 	if (!tally->rows)
 		tally->rows = calloc(SLOTS, sizeof(struct tally_row *));
 	if (!tally->rows)
 		return;
-	for (row = tally->rows[slot]; row; row = row->next) {
-		if (row->code == code && !strcmp(row->text, model) && !strcmp(row->node, node))
-			break;
-	}
-	if (!row && tally->n_rows >= TALLY_ROWS && strcmp(model, "other") != 0) {
-		row_add(tally, "other", node, code, n);
-		return;
-	}
 	if (!row) {
 		row = row_new(model, node, code);
 		if (!row)
@@ -99,6 +104,19 @@ static void row_add(struct tally *tally, const char *model, const char *node, in
 		tally->n_rows++;
 	}
 	row->n += n;
+}
+
+/* There are less than 1024 codes. */
+_Static_assert(TALLY_ROWS_ALL >= TALLY_ROWS + 2 * 1024, "rows of others fit");
+
+static void row_add(struct tally *tally, const char *model, const char *node, int code, uint64_t n)
+{
+	if (tally->n_rows >= TALLY_ROWS && !row_find(tally, model, node, code)) {
+		model = "other";
+		if (tally->n_rows >= TALLY_ROWS + 1024 && !row_find(tally, model, node, code))
+			node = "other";
+	}
+	row_put(tally, model, node, code, n);
 }
 
 void tally_request(struct tally *tally, const char *model, const char *node, int code)
@@ -115,6 +133,17 @@ void tally_note(struct tally_histogram *histogram, uint64_t us)
 	histogram->buckets[i]++;
 	histogram->count++;
 	histogram->sum_us += us;
+}
+
+uint64_t tally_requests(const struct tally *tally)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; tally->rows && i < SLOTS; i++) {
+		for (const struct tally_row *row = tally->rows[i]; row; row = row->next)
+			sum += row->n;
+	}
+	return sum;
 }
 
 static void histogram_add(struct tally_histogram *to, const struct tally_histogram *from)
@@ -150,7 +179,10 @@ static void label(struct buf *out, const char *name, const char *value)
 	for (; *value; value++) {
 		if (*value == '\\' || *value == '"')
 			buf_puts(out, "\\");
-		buf_add(out, value, 1);
+		if (*value == '\n')
+			buf_puts(out, "\\n");
+		else
+			buf_add(out, value, 1);
 	}
 	buf_puts(out, "\"");
 }
@@ -269,7 +301,8 @@ static bool read_number(const struct json *value, uint64_t *number)
 
 static bool read_numbers(const struct json *array, uint64_t *numbers, size_t n)
 {
-	const struct json *item = array ? json_first(array) : NULL;
+	const struct json *item =
+		array && json_type(array) == JSON_ARRAY ? json_first(array) : NULL;
 
 	for (size_t i = 0; i < n; i++) {
 		if (!read_number(item, &numbers[i]))
@@ -299,15 +332,18 @@ static bool read_row(struct tally *tally, const struct json *row)
 {
 	const struct json *item = json_type(row) == JSON_ARRAY ? json_first(row) : NULL;
 	const char *model = item ? json_string(item) : NULL, *node;
-	uint64_t code, n;
+	uint64_t code = 0, n = 0;
 
 	item = item ? json_next(item) : NULL;
 	node = item ? json_string(item) : NULL;
 	item = item ? json_next(item) : NULL;
-	if (!is_label(model) || !is_label(node) || !read_number(item, &code) || code > 999 ||
-	    !read_number(json_next(item), &n))
+	if (!is_label(model) || !is_label(node) || !read_number(item, &code) || code > 999)
 		return false;
-	row_add(tally, model, node, (int)code, n);
+	item = json_next(item);
+	if (!read_number(item, &n) || json_next(item))
+		return false;
+	/* Not row_add(): who is "other" is settled already, and must not change with the order. */
+	row_put(tally, model, node, (int)code, n);
 	return true;
 }
 
@@ -315,7 +351,7 @@ static bool read_all(struct tally *tally, const struct json *document)
 {
 	const struct json *rows = json_get(document, "requests");
 
-	if (!rows || json_type(rows) != JSON_ARRAY || json_count(rows) > TALLY_ROWS + 1024 ||
+	if (!rows || json_type(rows) != JSON_ARRAY || json_count(rows) > TALLY_ROWS_ALL ||
 	    !read_number(json_get(document, "queued"), &tally->queued) ||
 	    !read_number(json_get(document, "retries"), &tally->retries) ||
 	    !read_numbers(json_get(document, "closed"), tally->refusals, TALLY_REFUSAL_COUNT) ||

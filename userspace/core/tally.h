@@ -31,6 +31,8 @@ enum tally_refusal {
 
 #define TALLY_BUCKETS 14
 #define TALLY_ROWS    4096 /* different model, node and code; beyond that under model "other" */
+/* With those; beyond another 1024 under node "other" as well, so there is an end. */
+#define TALLY_ROWS_ALL (TALLY_ROWS + 2048)
 
 struct tally_histogram {
 	uint64_t buckets[TALLY_BUCKETS + 1], count;
@@ -53,6 +55,7 @@ void tally_refuse(struct tally *tally, enum tally_refusal why);
 /* `model`: an alias or a model that some node has, or "". */
 void tally_request(struct tally *tally, const char *model, const char *node, int code);
 void tally_note(struct tally_histogram *histogram, uint64_t us);
+uint64_t tally_requests(const struct tally *tally); /* answered, all together */
 void tally_add(struct tally *to, const struct tally *from);
 /* Prometheus text. */
 void tally_write(const struct tally *tally, struct buf *out);

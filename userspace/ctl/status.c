@@ -70,6 +70,22 @@ static void print_proxy(const struct ctl *ctl, const struct json *status)
 			table_style_off(TABLE_BAD, ctl->colour));
 }
 
+static void print_router(const struct ctl *ctl, const struct json *status)
+{
+	const struct json *router = json_get(status, "router");
+	const char *listen = json_string(json_get(router, "listen"));
+	int64_t aliases = number_of(router, "aliases", 0), queued = number_of(router, "queued", 0);
+
+	if (!listen) /* an older controller */
+		return;
+	fprintf(ctl->out,
+		"router     %s, %" PRId64 " alias%s, %s, %" PRId64 " answered, %" PRId64
+		" waiting\n",
+		listen, aliases, aliases == 1 ? "" : "es",
+		truth_of(router, "keys") ? "with keys" : "without keys",
+		number_of(router, "requests", 0), queued);
+}
+
 int ctl_status(struct ctl *ctl)
 {
 	struct answer answer;
@@ -80,6 +96,7 @@ int ctl_status(struct ctl *ctl)
 		print_head(ctl, answer.root);
 		print_datapath(ctl, answer.root);
 		print_proxy(ctl, answer.root);
+		print_router(ctl, answer.root);
 		fputc('\n', ctl->out);
 		code = view_personas(ctl, answer.root);
 		fputc('\n', ctl->out);

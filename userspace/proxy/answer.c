@@ -24,6 +24,7 @@ void answer_send(struct request *request, int status, const char *type, const ch
 	if (!keep)
 		down->keep_alive = false;
 	forward_status_line(&out, status);
+	forward_date(request->router, &out);
 	if (type)
 		buf_printf(&out, "content-type: %s\r\n", type);
 	buf_printf(&out, "content-length: %zu\r\n%s", len, fields ? fields : "");
@@ -229,15 +230,11 @@ static bool ollama_serves(struct view *view, const char *name, const char **abou
 
 	*about = NULL;
 	for (size_t t = 0; route && t < route->n_targets && !serves; t++) {
-		const struct plan_row *row = &route->targets[t].row;
+		const struct route_target *target = &route->targets[t];
 
-		for (size_t i = 0; i < row->n_tiers && !serves; i++) {
-			uint32_t first = row->tiers[i].endpoints[0];
-
-			serves = view->plan->endpoints[first].engine == ENGINE_OLLAMA;
-		}
-		if (serves && route->targets[t].model)
-			name = route->targets[t].model;
+		serves = route_speaks(view->plan, &target->row, ROUTE_ENGINE(ENGINE_OLLAMA));
+		if (serves && target->model)
+			name = target->model;
 	}
 	for (size_t i = 0; serves && i < view->catalog->n_models; i++) {
 		const struct catalog_model *model = &view->catalog->models[i];

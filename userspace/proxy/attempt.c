@@ -116,6 +116,7 @@ static void send_streamed(struct request *request)
 	}
 	part = uv_buf_init(out->data, (unsigned)out->len);
 	request->head_sent = true;
+	upstream_partial(request->up, true);
 	upstream_send(request->up, &part, 1, request->is_head);
 	if (request->body.len)
 		send_piece(request, request->body.data, request->body.len);
@@ -145,8 +146,11 @@ int attempt_body(struct request *request, const char *data, size_t len)
 
 void attempt_body_end(struct request *request)
 {
-	if (request->head_sent && request->head->chunked)
+	if (!request->head_sent)
+		return;
+	if (request->head->chunked)
 		upstream_write(request->up, "0\r\n\r\n", 5);
+	upstream_partial(request->up, false);
 }
 
 static void send_it(struct request *request)
@@ -374,7 +378,8 @@ static void frame(struct request *request, const struct http1_head *head)
 	request->bodiless = request->is_head || head->status == 204 || head->status == 304;
 	request->node_chunked = !request->bodiless && head->content_length < 0 && !request->http10;
 	request->to_close = !request->bodiless && head->content_length < 0 && request->http10;
-	if (request->to_close)
+	/* An answer to half a body: what is left of it is nobody's any more. */
+	if (request->to_close || !request->body_complete)
 		request->down->keep_alive = false;
 }
 

@@ -124,6 +124,14 @@ bool down_write(struct downstream *down, uv_buf_t *bufs, unsigned n)
 	return true;
 }
 
+/* Between two requests, and nothing waits any more: perhaps the next one does. */
+static void down_sent(struct downstream *down)
+{
+	if (down->wait.line != &down->router->heads)
+		down_idle(down);
+	down_run(down);
+}
+
 static void on_out_done(struct outbox *out, int status)
 {
 	struct downstream *down =
@@ -142,7 +150,7 @@ static void on_out_done(struct outbox *out, int status)
 	else if (down->request)
 		attempt_drained(down->request);
 	else if (down->state == DOWN_HEAD)
-		down_idle(down);
+		down_sent(down);
 }
 
 void down_on_stalled(struct waiter *wait)
@@ -261,31 +269,44 @@ static void down_more(struct downstream *down, const char *data, size_t len)
 	down_run(down);
 }
 
+/* So much waits for it that it has to read first: many small questions may have large answers. */
+static bool is_crowded(const struct downstream *down)
+{
+	return down->out.unsent > ROUTER_UNSENT_MAX;
+}
+
 /* Reading may have stopped at ROUTER_PENDING_MAX. */
 static bool wants_more(const struct downstream *down)
 {
 	const struct request *request = down->request;
 
 	if (!request)
-		return down->state == DOWN_HEAD;
+		return down->state == DOWN_HEAD && !is_crowded(down);
 	return !request->down_paused &&
 	       (!request->body_complete || down->pending.len < ROUTER_PENDING_MAX);
 }
 
-/* Requests that came behind the one that has been answered. */
+/* Requests that came behind the one that has been answered: one by one, however many they are. */
 static void down_run(struct downstream *down)
 {
-	while (down->state == DOWN_HEAD && down->pending.len && !down->feeding) {
+	if (down->running)
+		return;
+	down->running = true;
+	while (down->state == DOWN_HEAD && down->pending.len && !down->feeding &&
+	       !is_crowded(down)) {
 		struct buf pending = down->pending;
 
 		memset(&down->pending, 0, sizeof(down->pending));
 		down_feed(down, pending.data, pending.len);
 		buf_fini(&pending);
 	}
+	down->running = false;
 	if (down->state == DOWN_HEAD && down->eof)
 		down_close(down, false);
 	else if (wants_more(down))
 		down_pause(down, false);
+	else if (down->state == DOWN_HEAD)
+		down_pause(down, true);
 }
 
 void down_answered(struct downstream *down, bool keep)

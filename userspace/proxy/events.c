@@ -54,7 +54,9 @@ static bool sse_is_end(const struct events *events)
 		       line_begins(line, len, "event:response.incomplete") ||
 		       line_begins(line, len, "event:response.failed") ||
 		       line_begins(line, len, "data:[DONE]") ||
-		       line_begins(line, len, "data:{\"type\":\"response.completed\"");
+		       line_begins(line, len, "data:{\"type\":\"response.completed\"") ||
+		       line_begins(line, len, "data:{\"type\":\"response.incomplete\"") ||
+		       line_begins(line, len, "data:{\"type\":\"response.failed\"");
 	default:
 		return false;
 	}
@@ -69,6 +71,15 @@ static bool has_error(const char *line, size_t len, const char *pattern)
 	memcpy(with_null, pattern, n);
 	memcpy(with_null + n, "null", 5);
 	return line_begins(line, len, pattern) && !line_begins(line, len, with_null);
+}
+
+/* "error: {...}" is older llama.cpp's, "object":"error" older vLLM's: a [DONE] follows both. */
+static bool sse_is_error(const char *line, size_t len)
+{
+	return has_error(line, len, "data:{\"error\":") ||
+	       line_begins(line, len, "data:{\"type\":\"error\"") ||
+	       line_begins(line, len, "data:{\"object\":\"error\"") ||
+	       line_begins(line, len, "event:error") || line_begins(line, len, "error:");
 }
 
 static void first_is(struct events *events, enum events_first first)
@@ -96,72 +107,95 @@ static void sse_line_end(struct events *events)
 	events->event_begun = true;
 	if (sse_is_end(events))
 		events->done = true;
-	if (has_error(line, len, "data:{\"error\":") ||
-	    line_begins(line, len, "data:{\"type\":\"error\"") ||
-	    line_begins(line, len, "event:error"))
+	if (sse_is_error(line, len))
 		first_is(events, EVENTS_ERROR);
 	if (line_begins(line, len, "data:"))
 		events->has_data = true;
 }
 
+/* The member that marks the last line, its blanks left out; what it looks like in a string has
+ * its quotes escaped. */
+static const char done_mark[] = "\"done\":true";
+#define MARK_LEN    (sizeof(done_mark) - 1)
+#define MARK_QUOTED 5 /* of it, before the quote that closes the name */
+
+/* Inside a string. The first quote of the mark has been seen when mark_len is not 0. */
+static void mark_quoted(struct events *events, char c)
+{
+	bool on = events->mark_len && c == done_mark[events->mark_len];
+
+	events->mark_len = on ? events->mark_len + 1 : 0;
+	if (events->escaped)
+		events->escaped = false;
+	else if (c == '\\')
+		events->escaped = true;
+	else if (c == '"')
+		events->quoted = false;
+}
+
+static void mark_bare(struct events *events, char c)
+{
+	bool blank = c == ' ' || c == '\t' || c == '\r';
+	size_t at = events->mark_len;
+
+	if (blank && (at == MARK_QUOTED + 1 || at == MARK_QUOTED + 2))
+		return;
+	events->mark_len = at > MARK_QUOTED && c == done_mark[at] ? at + 1 : 0;
+	if (events->mark_len == MARK_LEN) {
+		events->line_done = true;
+		events->mark_len = 0;
+	}
+	if (c == '"') {
+		events->quoted = true;
+		events->mark_len = events->depth == 1;
+	} else if (c == '{' || c == '[') {
+		events->depth++;
+	} else if ((c == '}' || c == ']') && events->depth) {
+		events->depth--;
+	}
+}
+
+/*
+ * The mark can stand anywhere in the last line (a long "context" may follow), but only as a member
+ * of the line itself: arguments of a tool call are objects of their own, and may say anything.
+ */
+static void ndjson_piece(struct events *events, const char *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (events->quoted)
+			mark_quoted(events, data[i]);
+		else
+			mark_bare(events, data[i]);
+	}
+}
+
+static void ndjson_line_begin(struct events *events)
+{
+	events->line_done = false;
+	events->quoted = false;
+	events->escaped = false;
+	events->mark_len = 0;
+	events->depth = 0;
+}
+
+static bool line_is_blank(const struct events *events)
+{
+	for (size_t i = 0; i < events->prefix_len; i++) {
+		if (!strchr(" \t\r", events->prefix[i]))
+			return false;
+	}
+	return events->prefix_len < EVENTS_PREFIX;
+}
+
 static void ndjson_line_end(struct events *events)
 {
-	if (!events->prefix_len)
+	if (line_is_blank(events))
 		return;
 	if (has_error(events->prefix, events->prefix_len, "{\"error\":"))
 		first_is(events, EVENTS_ERROR);
 	else
 		first_is(events, EVENTS_REAL);
 	events->done = events->line_done;
-	events->line_done = false;
-	events->tail_len = 0;
-}
-
-static bool find(const char *data, size_t len, const char *mark)
-{
-	size_t n = strlen(mark);
-
-	for (const char *at = data; len >= n;) {
-		const char *hit = memchr(at, mark[0], len - n + 1);
-
-		if (!hit)
-			return false;
-		if (!memcmp(hit, mark, n))
-			return true;
-		len -= (size_t)(hit + 1 - at);
-		at = hit + 1;
-	}
-	return false;
-}
-
-static bool has_done(const char *data, size_t len)
-{
-	return find(data, len, "\"done\":true") || find(data, len, "\"done\": true");
-}
-
-/*
- * The mark can stand anywhere in the last line (a long "context" may follow). Inside a string its
- * quotes would be escaped, so it is found only where it is a member.
- */
-static void ndjson_piece(struct events *events, const char *data, size_t len)
-{
-	char seam[2 * sizeof(events->tail)];
-	size_t keep = sizeof(events->tail), n = len < keep ? len : keep;
-
-	if (events->line_done)
-		return;
-	memcpy(seam, events->tail, events->tail_len);
-	memcpy(seam + events->tail_len, data, n);
-	events->line_done = has_done(seam, events->tail_len + n) || has_done(data, len);
-	if (len >= keep) {
-		memcpy(events->tail, data + len - keep, keep);
-		events->tail_len = keep;
-		return;
-	}
-	n = events->tail_len + len < keep ? events->tail_len : keep - len;
-	memmove(events->tail, events->tail + events->tail_len - n, n);
-	memcpy(events->tail + n, data, len);
-	events->tail_len = n + len;
 }
 
 static void line_piece(struct events *events, const char *data, size_t len)
@@ -185,6 +219,7 @@ static void line_end(struct events *events)
 		sse_line_end(events);
 	else
 		ndjson_line_end(events);
+	ndjson_line_begin(events);
 	events->prefix_len = 0;
 	events->line_begun = false;
 }
@@ -209,11 +244,13 @@ void events_feed(struct events *events, const char *data, size_t len)
 	}
 }
 
-/* The last line of NDJSON may lack its end. */
+/* The last line may lack its end. */
 bool events_whole(const struct events *events)
 {
 	if (events->kind == EVENTS_NONE || events->end == STREAM_ANY)
 		return true;
-	return events->done ||
-	       (events->kind == EVENTS_NDJSON && events->line_begun && events->line_done);
+	if (events->done)
+		return true;
+	return events->kind == EVENTS_SSE ? sse_is_end(events)
+					  : events->line_done && !events->depth;
 }

@@ -33,9 +33,11 @@ struct events {
 	bool has_data;	  /* SSE: a field has been seen in this event, so it is no comment */
 	char prefix[EVENTS_PREFIX]; /* of the line that is going by */
 	size_t prefix_len;
-	char tail[16]; /* NDJSON: the last bytes of the line, for a mark that is cut in two */
-	size_t tail_len;
-	bool line_done; /* NDJSON: "done":true is in this line */
+	/* NDJSON, of the line that is going by: */
+	size_t depth;	      /* brackets that are open */
+	size_t mark_len;      /* bytes of the mark that have just gone by */
+	bool quoted, escaped; /* in a string; behind a backslash in it */
+	bool line_done;	      /* its member "done" is true */
 };
 
 /* `content_type`: of the answer; NULL is EVENTS_NONE. */

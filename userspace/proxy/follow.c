@@ -31,7 +31,7 @@ struct follow {
 	uint64_t backoff_ms;
 	uint64_t heard_ms, reported_ms;
 	bool told; /* the operator knows that the controller is gone */
-	bool touched;
+	bool touched, hurry;
 	bool tells;			/* the answers to our reports bring the kernel's counts */
 	uint32_t ticket, asked, served; /* last one given, in the report under way, done */
 	bool closing;
@@ -227,7 +227,7 @@ static void follow_plan_report(struct follow *follow)
 	uint64_t period_ms = follow->touched ? FOLLOW_REPORT_MIN_MS : FOLLOW_REPORT_MS;
 	uint64_t passed_ms = uv_now(follow->loop) - follow->reported_ms;
 
-	if (follow->ticket != follow->served)
+	if (follow->ticket != follow->served || follow->hurry)
 		period_ms = FOLLOW_REFRESH_MIN_MS;
 	uv_timer_start(&follow->report, follow_on_report,
 		       passed_ms < period_ms ? period_ms - passed_ms : 0, 0);
@@ -283,6 +283,7 @@ static void follow_on_report(uv_timer_t *timer)
 
 	follow->reported_ms = uv_now(follow->loop);
 	follow->touched = false;
+	follow->hurry = false;
 	follow->asked = follow->ticket;
 	if (follow->stream && follow->events->on_report(follow->arg, &body)) {
 		request.body = body.data;
@@ -301,6 +302,15 @@ void follow_touch(struct follow *follow)
 	if (follow->touched || follow->closing)
 		return;
 	follow->touched = true;
+	if (!follow->post)
+		follow_plan_report(follow);
+}
+
+void follow_hurry(struct follow *follow)
+{
+	if (follow->hurry || follow->closing)
+		return;
+	follow->hurry = true;
 	if (!follow->post)
 		follow_plan_report(follow);
 }

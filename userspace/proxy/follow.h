@@ -37,6 +37,8 @@ struct follow *follow_new(uv_loop_t *loop, const char *control, const struct fol
 			  void *arg);
 /* There is something new to report: it goes out now, or 100 ms after the last. */
 void follow_touch(struct follow *follow);
+/* The same, and it cannot wait: it goes out within some milliseconds. */
+void follow_hurry(struct follow *follow);
 /*
  * Asks for the kernel's counts of now, which come as on_load, and then on_fresh with the ticket
  * that is returned. 0: not possible, what is known is all there is. At most 200 questions a second;

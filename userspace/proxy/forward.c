@@ -173,8 +173,7 @@ void forward_marks(const struct request *request, struct buf *out)
 	add_number_line(out, "x-megalith-attempts", request->attempts);
 }
 
-/* RFC 9110 §6.6.1: who forwards an answer without a Date adds one. */
-static void add_date(struct router *router, struct buf *out)
+void forward_date(struct router *router, struct buf *out)
 {
 	time_t now = time(NULL);
 	struct tm utc;
@@ -223,7 +222,7 @@ void forward_response(const struct request *request, const struct http1_head *he
 	if (head->status == 101)
 		buf_puts(out, "connection: Upgrade\r\nupgrade: websocket\r\n");
 	if (head->status >= 200 && !date)
-		add_date(request->router, out);
+		forward_date(request->router, out);
 	if (request->events.kind != EVENTS_NONE && !cached)
 		buf_puts(out, "cache-control: no-cache\r\n");
 	if (request->events.kind != EVENTS_NONE && !accel)

@@ -235,18 +235,31 @@ static void say_continue(struct request *request)
 		down_write(request->down, &piece, 1);
 }
 
-/* On a persona port the kernel has found no room, most likely: its counts of now are asked for. */
-static void ask_first(struct request *request)
+/*
+ * Looks for a node; first asks for the kernel's counts of now where they may have changed: on a
+ * persona port, which the kernel left to us because it found no room, most likely; and when we have
+ * not heard of them for a while (requests that come and go bring them along).
+ */
+static void find_node(struct request *request)
 {
 	struct router *router = request->router;
-	const struct plan_row *row = view_row(router->view, request->down->port);
+	bool old = uv_now(router->loop) - router->view->load_ms > ROUTER_LOAD_MS;
 
-	request->hash = hash_of(request, row && row->affinity == MG_AFFINITY_CLIENT);
-	request->ticket = router->events->refresh ? router->events->refresh(router->arg) : 0;
+	request->ticket = (request->opaque || old) && router->events->refresh
+				  ? router->events->refresh(router->arg)
+				  : 0;
 	if (request->ticket)
 		request_place(request, REQUEST_ASKING);
 	else
 		request_steer(request);
+}
+
+static void find_node_of_port(struct request *request)
+{
+	const struct plan_row *row = view_row(request->router->view, request->down->port);
+
+	request->hash = hash_of(request, row && row->affinity == MG_AFFINITY_CLIENT);
+	find_node(request);
 }
 
 /* What follows a refusal by the head: its body is thrown away, or nothing more is read. */
@@ -278,7 +291,7 @@ int request_begin(struct downstream *down, const struct http1_head *head)
 	if (request->streamed) {
 		down_pause(down, true);
 		request->down_paused = true;
-		ask_first(request);
+		find_node_of_port(request);
 		return down->request ? 0 : -1;
 	}
 	if (!request->has_body)
@@ -456,7 +469,7 @@ static void route_it(struct request *request)
 	}
 	request->hash =
 		request->path->kind == PATH_VERSION ? 1 : hash_of(request, request->route->session);
-	request_steer(request);
+	find_node(request);
 }
 
 void request_received(struct request *request)
@@ -471,7 +484,7 @@ void request_received(struct request *request)
 	else if (request->streamed)
 		attempt_body_end(request);
 	else if (request->opaque)
-		ask_first(request);
+		find_node_of_port(request);
 	else if (!answer_own(request))
 		route_it(request);
 }

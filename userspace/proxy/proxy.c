@@ -21,6 +21,7 @@ struct proxy_mark {
 };
 
 struct proxy {
+	uv_loop_t *loop;
 	struct view view;
 	struct fallback *fallback;
 	struct router *router;
@@ -65,7 +66,8 @@ static void on_mark(void *arg, size_t endpoint, const char *what)
 	if (proxy->n_marks == MARKS_MAX)
 		return;
 	proxy->marks[proxy->n_marks++] = (struct proxy_mark){endpoint, what};
-	on_busy(proxy);
+	if (proxy->follow)
+		follow_hurry(proxy->follow);
 }
 
 static const struct fallback_events fallback_events = {
@@ -126,6 +128,7 @@ static void on_load(void *arg, const uint32_t (*pairs)[2], size_t count)
 
 	for (size_t i = 0; i < count; i++)
 		view_set_load(&proxy->view, i, pairs[i][0], pairs[i][1]);
+	proxy->view.load_ms = uv_now(proxy->loop);
 	fallback_room(proxy->fallback);
 	router_room(proxy->router);
 }
@@ -184,6 +187,7 @@ struct proxy *proxy_new(uv_loop_t *loop, const char *control, size_t max_peers)
 
 	if (!proxy)
 		return NULL;
+	proxy->loop = loop;
 	proxy->fallback = fallback_new(loop, &proxy->view, max_peers, &fallback_events, proxy);
 	proxy->router = router_new(loop, &proxy->view, max_peers, &router_events, proxy);
 	if (proxy->fallback && proxy->router)

@@ -254,10 +254,27 @@ static enum refusal verdict(const struct request *request)
 	return REFUSAL_UPSTREAM;
 }
 
+/* Is there no node at all, up or down, that has the model and speaks the client's dialect? */
+static bool nobody_speaks(const struct request *request)
+{
+	const struct route *route = request->route;
+
+	for (size_t t = 0; route && t < route->n_targets; t++) {
+		if (route_speaks(request->router->view->plan, &route->targets[t].row,
+				 engines_of(request)))
+			return false;
+	}
+	return route != NULL;
+}
+
 static void give_up(struct request *request)
 {
 	if (request->path->kind == PATH_VERSION)
 		answer_send(request, 200, "application/json", NULL, "{\"version\":\"0.0.0\"}", 19);
+	else if (!request->attempts && nobody_speaks(request))
+		request_refuse(request, REFUSAL_UNKNOWN_MODEL,
+			       "model \"%s\" is on no node that speaks Ollama's API",
+			       request->model);
 	else if (!request->attempts)
 		request_refuse(request, REFUSAL_NOBODY, "no node that could answer is up");
 	else if (request->failed[ATTEMPT_LOCAL])
@@ -298,7 +315,8 @@ void request_steer(struct request *request)
 		return;
 	}
 	/* Nobody overtakes those who wait for the same. */
-	if (request->state == REQUEST_RECEIVING && request->route && request->route->queued) {
+	if ((request->state == REQUEST_RECEIVING || request->state == REQUEST_ASKING) &&
+	    request->route && request->route->queued) {
 		wait_for_room(request);
 		return;
 	}

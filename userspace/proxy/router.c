@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/trim.h"
 #include "proxy/router_impl.h"
 
 const struct catalog_settings *router_settings(const struct router *router)
@@ -83,15 +84,6 @@ static void check_nodes(struct router *router)
 	}
 }
 
-static void on_second(uv_timer_t *timer)
-{
-	struct router *router = timer->data;
-
-	check_nodes(router);
-	if (!router->listener && !router->stopping && router_settings(router))
-		router_moved(router, NULL); /* it could not listen: once more */
-}
-
 /* ---- listening ---- */
 
 static void on_accept(void *arg, int fd)
@@ -139,6 +131,30 @@ static void follow_address(struct router *router)
 	router->listen_error = error;
 }
 
+/* ---- each second ---- */
+
+/* After a crowd has left, what it needed is given back: at once it would be in the way of the rest.
+ */
+static void give_back(struct router *router)
+{
+	if (router->n_requests > router->most_requests)
+		router->most_requests = router->n_requests;
+	if (router->most_requests < ROUTER_CROWD || router->n_requests > router->most_requests / 4)
+		return;
+	router->most_requests = router->n_requests;
+	trim_memory();
+}
+
+static void on_second(uv_timer_t *timer)
+{
+	struct router *router = timer->data;
+
+	check_nodes(router);
+	give_back(router);
+	if (!router->listener && !router->stopping && router_settings(router))
+		follow_address(router); /* it could not listen: once more */
+}
+
 /* ---- the plan ---- */
 
 static void follow_settings(struct router *router)
@@ -149,6 +165,7 @@ static void follow_settings(struct router *router)
 	router->idle.ms = settings->idle_timeout_ms;
 	router->queueing.ms = settings->queue_ms;
 	router->first_bytes.ms = settings->first_byte_timeout_ms;
+	upstream_pool_limit(router->pool, settings->head_max, settings->fields_max);
 }
 
 static void move_list(struct request_list *list, const size_t *moved)

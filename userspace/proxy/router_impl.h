@@ -23,12 +23,14 @@
 
 #define ROUTER_SCRATCH	   65536
 #define ROUTER_FIRST_READ  16384
-#define ROUTER_UNSENT_MAX  65536	     /* of an answer, before its node has to wait */
-#define ROUTER_PENDING_MAX 65536	     /* pipelined bytes behind a request */
-#define ROUTER_HOLD_MAX	   65536	     /* of a stream whose first event is not there yet */
+#define ROUTER_UNSENT_MAX  65536 /* of answers: then nodes, and more questions, have to wait */
+#define ROUTER_PENDING_MAX 65536 /* pipelined bytes behind a request */
+#define ROUTER_HOLD_MAX	   65536 /* of a stream whose first event is not there yet */
 #define ROUTER_BODIES_MAX  ((size_t)1 << 30) /* request bodies held, all together */
 #define ROUTER_DRAIN_MAX   65536   /* bytes of a refused body that are read to keep a connection */
 #define ROUTER_RESERVE_MAX 1048576 /* bytes for which a body's length is believed in advance */
+#define ROUTER_LOAD_MS	   150	   /* so old may be what the kernel counts */
+#define ROUTER_CROWD	   256	   /* requests at once; fewer leave nothing worth giving back */
 #define ROUTER_LINGER_MS   5000	   /* for a client that has been refused and still sends */
 #define ROUTER_LINGER_MAX  ((size_t)256 << 20) /* bytes of it that are thrown away */
 #define ROUTER_STALL_MS	   60000 /* a client that takes no byte of what waits for it */
@@ -162,6 +164,7 @@ struct downstream { /* a client's connection */
 	enum down_state state;
 	uint16_t port; /* of a persona; 0: the router's own */
 	bool feeding;  /* in http1_feed() */
+	bool running;  /* in down_run() */
 	bool keep_alive;
 	bool eof, reading;
 	bool served;	/* at least one request: what follows is keep-alive */
@@ -193,6 +196,7 @@ struct router {
 	uv_timer_t tick, second;
 	unsigned timers; /* not closed yet */
 	size_t n_downs, n_requests, held_bytes;
+	size_t most_requests; /* since memory was last given back */
 	uint64_t ids;
 	time_t date_s; /* of the text */
 	char date[40]; /* as in the field "date" */
@@ -265,6 +269,8 @@ void forward_request(const struct request *request, struct buf *out, int64_t len
 void forward_response(const struct request *request, const struct http1_head *head,
 		      struct buf *out);
 void forward_status_line(struct buf *out, int status);
+/* RFC 9110 §6.6.1: who makes an answer, or forwards one without a Date, adds it. */
+void forward_date(struct router *router, struct buf *out);
 /* The lines that every answer carries. */
 void forward_marks(const struct request *request, struct buf *out);
 

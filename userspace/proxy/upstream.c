@@ -46,6 +46,7 @@ struct upstream {
 	bool reused, keep_alive, interim, complete;
 	bool blocked; /* upstream_write() has said so */
 	bool shut;    /* upstream_shutdown() is due, or done */
+	bool partial; /* more of the request is to come */
 };
 
 struct upstream_pool {
@@ -56,6 +57,7 @@ struct upstream_pool {
 	struct upstream_place *places[POOL_SLOTS];
 	struct wait_line connecting, idle;
 	size_t open;
+	size_t head_max, fields_max; /* 0: as http1.h has them */
 	bool freeing;
 };
 
@@ -183,12 +185,17 @@ static int on_message(void *arg)
 
 static const struct http1_events parser_events = {on_head, on_body, on_message};
 
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room);
+static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *data);
+
 static void upstream_keep(struct upstream *up)
 {
 	up->state = UPSTREAM_IDLE;
 	up->complete = false;
 	up->blocked = false;
 	http1_trim(up->parser);
+	/* It may be paused: the answer's end can come with the bytes that were too many. */
+	uv_read_start((uv_stream_t *)&up->tcp, on_alloc, on_read);
 	TAILQ_INSERT_HEAD(&up->place->idle, up, entry);
 	wait_start(&up->wait, &up->pool->idle, uv_now(up->pool->loop));
 }
@@ -198,8 +205,8 @@ static void upstream_complete(struct upstream *up, bool clean)
 {
 	void *arg = up->arg;
 
-	upstream_pause(up, false); /* when the last bytes were those that were too many */
-	if (clean && up->keep_alive && !up->out.unsent && !up->shut && !up->pool->freeing)
+	if (clean && up->keep_alive && !up->out.unsent && !up->partial && !up->shut &&
+	    !up->pool->freeing)
 		upstream_keep(up);
 	else
 		upstream_close(up, false);
@@ -296,6 +303,11 @@ void upstream_send(struct upstream *up, const uv_buf_t *parts, unsigned n, bool 
 		http1_expect_no_body(up->parser);
 	memcpy(left, parts, n * sizeof(*parts));
 	outbox_lend(&up->out, left, n); /* a failure shows when it is read */
+}
+
+void upstream_partial(struct upstream *up, bool partial)
+{
+	up->partial = partial;
 }
 
 bool upstream_sent(const struct upstream *up)
@@ -422,6 +434,8 @@ static struct upstream *upstream_new(struct upstream_pool *pool, struct upstream
 		free(up);
 		return NULL;
 	}
+	if (pool->head_max)
+		http1_limit(up->parser, pool->head_max, pool->fields_max);
 	up->pool = pool;
 	up->place = place;
 	up->tcp.data = up;
@@ -486,6 +500,12 @@ void upstream_pool_tick(struct upstream_pool *pool, uint64_t now_ms)
 {
 	wait_line_tick(&pool->connecting, now_ms);
 	wait_line_tick(&pool->idle, now_ms);
+}
+
+void upstream_pool_limit(struct upstream_pool *pool, size_t head_max, size_t fields_max)
+{
+	pool->head_max = head_max;
+	pool->fields_max = fields_max;
 }
 
 size_t upstream_pool_open(const struct upstream_pool *pool)

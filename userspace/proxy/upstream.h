@@ -52,6 +52,8 @@ struct upstream_pool; /* all connections to nodes, used and idle */
 /* `scratch` is for reading, shared by all of the loop. NULL with errno. */
 struct upstream_pool *upstream_pool_new(uv_loop_t *loop, char *scratch, size_t scratch_len,
 					const struct upstream_events *events);
+/* Of the heads of answers, from now on. */
+void upstream_pool_limit(struct upstream_pool *pool, size_t head_max, size_t fields_max);
 /* Each tick: what is due to be closed. */
 void upstream_pool_tick(struct upstream_pool *pool, uint64_t now_ms);
 size_t upstream_pool_open(const struct upstream_pool *pool); /* connections, idle ones too */
@@ -76,6 +78,9 @@ bool upstream_reused(const struct upstream *upstream);
  */
 void upstream_send(struct upstream *upstream, const uv_buf_t *parts, unsigned n, bool bodiless);
 bool upstream_sent(const struct upstream *upstream); /* all of it is out of our hands */
+/* Is more of the request's body to come? An answer that comes before it ends the connection: what
+ * is sent next on it would be taken for the rest of that body. */
+void upstream_partial(struct upstream *upstream, bool partial);
 /* More of a body that is streamed, or of a tunnel; copied when it cannot be written at once.
  * False: wait for on_drained before the next. */
 bool upstream_write(struct upstream *upstream, const char *data, size_t len);

@@ -137,6 +137,7 @@ int view_set_plan(struct view *view, struct plan *plan, struct catalog *catalog,
 	view_fill(&fresh);
 	if (view->plan)
 		view_carry(&fresh, view, *moved);
+	fresh.load_ms = view->load_ms;
 	view_fini(view);
 	*view = fresh;
 	return 0;
@@ -313,12 +314,14 @@ enum view_answer view_pick(struct view *view, const struct view_ask *ask, size_t
 
 const char *view_persona(const struct view *view, size_t endpoint)
 {
-	for (size_t i = 0; view->plan && i < view->plan->n_rows; i++) {
-		const struct plan_row *row = &view->plan->rows[i];
+	for (size_t t = 0; view->plan && t < MG_TIERS_MAX; t++) {
+		for (size_t i = 0; i < view->plan->n_rows; i++) {
+			const struct plan_row *row = &view->plan->rows[i];
 
-		for (size_t k = 0; row->n_tiers && k < row->tiers[0].n_endpoints; k++) {
-			if (row->tiers[0].endpoints[k] == endpoint)
-				return row->persona;
+			for (size_t k = 0; t < row->n_tiers && k < row->tiers[t].n_endpoints; k++) {
+				if (row->tiers[t].endpoints[k] == endpoint)
+					return row->tiers[t].persona;
+			}
 		}
 	}
 	return "";

@@ -39,6 +39,7 @@ struct view {
 	struct mg_node *nodes;	 /* as choose() wants them, counts included */
 	struct view_live *live;	 /* by endpoint */
 	bool *skip;		 /* scratch of view_pick(), all false in between */
+	uint64_t load_ms;	 /* when the kernel\'s counts were last heard of */
 };
 
 enum view_answer {
@@ -61,7 +62,7 @@ int view_set_plan(struct view *view, struct plan *plan, struct catalog *catalog,
 /* The row that a port of the gateway belongs to; NULL: none. */
 const struct plan_row *view_row(const struct view *view, uint16_t port);
 
-/* What the kernel counts. An endpoint out of range is ignored. */
+/* What the kernel counts; whoever tells it sets load_ms. An endpoint out of range is ignored. */
 void view_set_load(struct view *view, size_t endpoint, uint32_t busy, uint32_t connections);
 
 /* Our own connections; `by` is 1 or -1. VIEW_GONE is allowed and ignored. */
@@ -90,7 +91,8 @@ struct view_ask {
  */
 enum view_answer view_pick(struct view *view, const struct view_ask *ask, size_t *endpoint);
 
-/* The first persona whose own the endpoint is; "" when it is nobody's. */
+/* The first persona whose own the endpoint is, also where only others cascade to it; "" when it is
+ * nobody's. */
 const char *view_persona(const struct view *view, size_t endpoint);
 
 /* Numbers that a client cannot aim at: `seed` is secret. */
