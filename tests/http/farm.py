@@ -138,9 +138,9 @@ def failures(metrics):
 
 
 def first_error(text):
-    """What a sanitizer said, or nothing."""
+    """What a sanitizer said, the beginning of it; or nothing."""
     found = SANITIZER.search(text)
-    return found.group(0) if found else ""
+    return text[found.start():found.start() + 4000] if found else ""
 
 
 def first_crash(text):

@@ -169,6 +169,10 @@ static void on_connected(void *arg)
 {
 	struct request *request = arg;
 
+	if (request->endpoint == VIEW_GONE) { /* its address is not known any more either */
+		request_failed(request, ATTEMPT_UNREACHED, "it has left the configuration");
+		return;
+	}
 	view_trust(request->router->view, request->endpoint);
 	send_it(request);
 }
