@@ -67,11 +67,20 @@ static int listen_on(uint16_t *port, int backlog)
 	return fd;
 }
 
+/* Below those that the kernel gives to clients: nobody takes it before we do. */
 static uint16_t free_port(void)
 {
-	uint16_t port = 0;
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	uint16_t port;
+	int fd, error;
 
-	close(listen_on(&port, 1));
+	do {
+		port = (uint16_t)(10000 + (uv_hrtime() / 1000 * 7919 + (uint64_t)getpid()) % 20000);
+		address.sin_port = htons(port);
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		error = bind(fd, (struct sockaddr *)&address, sizeof(address));
+		close(fd);
+	} while (error);
 	return port;
 }
 
