@@ -24,8 +24,8 @@ void attempt_drop(struct request *request)
 
 /* ---- asking ---- */
 
-/* What this node calls the model: NULL when the client's word will do. */
-static void choose_name(struct request *request)
+/* What this node calls the model: NULL when the client's word will do. False: no memory. */
+static bool choose_name(struct request *request)
 {
 	const struct router *router = request->router;
 	const char *name;
@@ -33,12 +33,14 @@ static void choose_name(struct request *request)
 	free(request->asked);
 	request->asked = NULL;
 	if (!request->route || !request->model[0])
-		return;
+		return true;
 	name = route_spelling(&router->view->routes, request->route,
 			      &request->route->targets[request->target],
 			      (uint32_t)request->endpoint, request->model);
-	if (strcmp(name, request->model) != 0)
-		request->asked = strdup(name);
+	if (!strcmp(name, request->model))
+		return true;
+	request->asked = strdup(name);
+	return request->asked != NULL;
 }
 
 /* Appends the name as it stands in the body. Returns its length there. */
@@ -213,12 +215,15 @@ void attempt_begin(struct request *request, size_t endpoint)
 	view_count_open(router->view, endpoint, 1);
 	router->events->on_busy(router->arg);
 	note_endpoint(request, to);
-	choose_name(request);
 	request->heard_ms = uv_now(router->loop);
 	request_place(request, REQUEST_TRYING);
 	wait_stop(&request->wait);
 	if (!request->opaque || is_inference(request))
 		wait_start(&request->wait, &router->first_bytes, request->heard_ms);
+	if (!choose_name(request)) {
+		request_failed(request, ATTEMPT_LOCAL, "out of memory here");
+		return;
+	}
 	/* What cannot be sent twice does not go on a connection that may be about to end. */
 	take_upstream(request, to, !is_inference(request) || request->fresh);
 }
