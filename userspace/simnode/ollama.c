@@ -113,7 +113,7 @@ float sim_vector_at(unsigned i)
 	return (float)(i + 1) / 16.0f;
 }
 
-static void put_vector(struct json_writer *w)
+void sim_put_vector(struct json_writer *w)
 {
 	json_begin(w, '[');
 	for (unsigned i = 0; i < SIM_VECTOR_SIZE; i++)
@@ -129,13 +129,13 @@ static const char *put_embeds(struct sim_job *job, struct buf *out, const char *
 	json_begin(&w, '{');
 	if (job->kind == SIM_EMBEDDINGS) {
 		json_name(&w, "embedding");
-		put_vector(&w);
+		sim_put_vector(&w);
 	} else {
 		json_pair_string(&w, "model", job->model);
 		json_name(&w, "embeddings");
 		json_begin(&w, '[');
 		for (size_t i = 0; i < job->inputs; i++)
-			put_vector(&w);
+			sim_put_vector(&w);
 		json_end(&w, ']');
 		json_pair_int(&w, "total_duration", 2);
 		json_pair_int(&w, "load_duration", 1);

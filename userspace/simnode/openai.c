@@ -175,14 +175,10 @@ static void put_base64(struct json_writer *w)
 
 static void put_vector(struct json_writer *w, bool base64)
 {
-	if (base64) {
+	if (base64)
 		put_base64(w);
-		return;
-	}
-	json_begin(w, '[');
-	for (unsigned i = 0; i < SIM_VECTOR_SIZE; i++)
-		json_put_double(w, (double)sim_vector_at(i));
-	json_end(w, ']');
+	else
+		sim_put_vector(w);
 }
 
 static const char *put_embeds(struct sim_job *job, struct buf *out, const char *text)

@@ -203,6 +203,7 @@ extern const struct sim_dialect sim_ollama, sim_ollama_embeds, sim_openai, sim_o
 /* Of each input the same. */
 #define SIM_VECTOR_SIZE 8
 float sim_vector_at(unsigned i);
+void sim_put_vector(struct json_writer *w); /* all of it, as an array */
 /* One pixel. */
 #define SIM_PNG_BYTES 67
 extern const uint8_t sim_png[SIM_PNG_BYTES];
