@@ -256,6 +256,8 @@ static void commit(struct request *request)
 		request->head = NULL;
 		http1_trim(request->down->parser);
 	}
+	if (request->up)
+		upstream_trim(request->up);
 }
 
 /* The head, when it has not gone yet, and `n` pieces behind it. -1: the client is gone. */
